@@ -1,0 +1,1 @@
+"""MapReduce over RabbitMQ, ZooKeeper and HDFS."""
