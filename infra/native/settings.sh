@@ -1,0 +1,60 @@
+# Where the native servers are and on which ports; sourced by up, down and status.
+#
+#   MRQ_NATIVE_RUN          the folder of all state (data, logs, configuration, password)     infra/native/run
+#   MRQ_NATIVE_PORT_OFFSET  added to every default port, for a second instance beside the first             0
+#   MRQ_NATIVE_<NAME>_PORT  one port, see below
+#   MRQ_NATIVE_DEADLINE     seconds that a start may take                                                 120
+#
+# An instance keeps the ports it was started with (run/ports), so that its folder alone names it from then on.
+
+native=$(dirname "$(readlink -f "${BASH_SOURCE[0]}")")
+infra=$(dirname "$native")
+jars=$native/jars
+run=$(readlink -m "${MRQ_NATIVE_RUN:-$native/run}")
+deadline_seconds=${MRQ_NATIVE_DEADLINE:-120}
+
+username=mrq
+vhost=mrq
+
+# NAME DEFAULT lines. Where several servers of a kind run, the second and third count up from the first's port
+# (ZooKeeper by 1, DataNodes by 10, since their defaults lie close together).
+port_defaults() {
+  cat <<'PORTS'
+AMQP 5672
+MANAGEMENT 15672
+ERLANG 25672
+EPMD 4369
+ZOOKEEPER 2181
+ZOOKEEPER_PEER 2888
+ZOOKEEPER_ELECTION 3888
+NAMENODE 8020
+NAMENODE_HTTP 9870
+DATANODE 9866
+DATANODE_HTTP 9864
+DATANODE_IPC 9867
+HTTPFS 14000
+PORTS
+}
+
+# The port called NAME: from the environment, else as the instance was started, else the default.
+port() {
+  local variable=MRQ_NATIVE_$1_PORT saved default
+  saved=$(sed -n "s/^$1 //p" "$run/ports" 2>/dev/null || true)
+  default=$(port_defaults | sed -n "s/^$1 //p")
+  if [ -n "${!variable:-}" ]; then echo "${!variable}"
+  elif [ -n "${MRQ_NATIVE_PORT_OFFSET:-}" ] || [ -z "$saved" ]; then echo $((default + ${MRQ_NATIVE_PORT_OFFSET:-0}))
+  else echo "$saved"; fi
+}
+
+# Reads all ports once into the associative array `ports`.
+declare -A ports
+load_ports() {
+  local name
+  while read -r name _; do ports[$name]=$(port "$name"); done < <(port_defaults)
+}
+
+print_ports() {
+  local name
+  while read -r name _; do echo "$name ${ports[$name]}"; done < <(port_defaults)
+}
+load_ports
