@@ -1,0 +1,8 @@
+"""Coordination by ZooKeeper, over kazoo: only this package imports kazoo.
+
+`session` keeps the connection, the deadlines and the watches; `adapter` has the operations.
+"""
+
+from mrq.coordination.zookeeper.adapter import ZooKeeperCoordination
+
+__all__ = ["ZooKeeperCoordination"]

@@ -1,0 +1,184 @@
+"""`Coordination`'s operations as ZooKeeper's requests."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from kazoo.exceptions import NodeExistsError, NoNodeError, NotEmptyError
+from kazoo.protocol.states import ZnodeStat
+
+from mrq.config import Settings
+from mrq.coordination.limits import check_data, check_path, child, parent
+from mrq.coordination.zookeeper.session import UNANSWERED, Call, ZooKeeperSession
+from mrq.ports import Node, Session, Watch
+
+
+class ZooKeeperCoordination:
+    """One ZooKeeper session: the `Coordination` of a deployed mrq. Thread-safe, except in its own callbacks.
+
+    Nodes are readable and writable by the login that created them only. Reads may lag by milliseconds behind
+    what another session has just written, as ZooKeeper's do; they never lag behind a watch that was called.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        """Connect, and make or read the root.
+
+        Raises:
+            CoordinationUnavailable: no server answered within ``connect_timeout``.
+            AuthenticationFailed: the root belongs to another login.
+        """
+        check_path(settings.zookeeper_root)
+        self._root = settings.zookeeper_root.rstrip("/")
+        self._session = ZooKeeperSession(settings)
+        self._client = self._session.client
+        try:
+            self._session.run(self._root or "/", self._open, settings.connect_timeout)
+        except BaseException:
+            self.close()
+            raise
+
+    def create(self, path: str, data: bytes, *, ephemeral: bool = False) -> Node:
+        """See `Coordination.create`.
+
+        When a reply was lost and the node then is there, it counts as created by this call if it is younger
+        than the call and, when ephemeral, owned by this session; else, if it holds the same data. Then two
+        creators of equal data at the same moment can't be told apart: where it matters who won, make it unique.
+        """
+        full = self._full(path)
+        check_data(path, data)
+        unsure = False
+
+        def make(call: Call) -> Node:
+            nonlocal unsure
+            while True:
+                request = self._client.create_async(full, bytes(data), ephemeral=ephemeral, include_data=True)
+                try:
+                    return self._node(data, call.answer(request)[1])
+                except UNANSWERED:
+                    unsure = True
+                    raise
+                except NoNodeError:
+                    self._make_folder(call, parent(full))
+                except NodeExistsError:
+                    if not unsure:
+                        raise
+                    if node := self._recognize(call, full, data, ephemeral):
+                        return node
+
+        return self._session.run(path, make)
+
+    def get(self, path: str, watch: Watch | None = None) -> Node | None:
+        found = self._read(path, watch, self._client.get_async)
+        return found and self._node(*found)
+
+    def set(self, path: str, data: bytes, version: int = -1) -> int:
+        full = self._full(path)
+        check_data(path, data)
+        stat = self._session.run(
+            path, lambda call: call.answer(self._client.set_async(full, bytes(data), version))
+        )
+        return int(stat.version)
+
+    def delete(self, path: str) -> bool:
+        """See `Coordination.delete`; a node that is gone after a lost reply counts as deleted by it."""
+        full = self._full(path)
+        unsure = False
+
+        def remove(call: Call) -> bool:
+            nonlocal unsure
+            try:
+                return self._delete(call, full) or unsure
+            except UNANSWERED:
+                unsure = True
+                raise
+
+        return self._session.run(path, remove)
+
+    def children(self, path: str, watch: Watch | None = None) -> list[str]:
+        return sorted(self._read(path, watch, self._client.get_children_async) or ())
+
+    def add_listener(self, listener: Callable[[Session], None]) -> None:
+        self._session.add_listener(listener)
+
+    def close(self) -> None:
+        self._session.close()
+
+    def _open(self, call: Call) -> None:
+        root = self._full("/")
+        try:
+            call.answer(self._client.get_async(root))
+        except NoNodeError:
+            self._make_folder(call, root)
+
+    def _read(self, path: str, watch: Watch | None, ask: Callable[..., Any]) -> Any:
+        """Ask for a node's content or children; None when it is not there, its creation being watched."""
+        full = self._full(path)
+
+        def read(call: Call) -> Any:
+            watcher = self._session.watcher(call, path, watch)
+            while True:
+                try:
+                    return call.answer(ask(full, watch=watcher))
+                except NoNodeError:
+                    if not watcher or not call.answer(self._client.exists_async(full, watch=watcher)):
+                        return None
+
+        return self._session.run(path, read)
+
+    def _recognize(self, call: Call, full: str, data: bytes, ephemeral: bool) -> Node | None:
+        """Return the node if this call's lost attempt made it, None if it has gone; else raise."""
+        try:
+            held, stat = call.answer(self._client.get_async(full))
+        except NoNodeError:
+            return None
+        ours = (
+            stat.ephemeralOwner == self._session.id if ephemeral else not stat.ephemeralOwner and held == data
+        )
+        if stat.czxid <= call.zxid or not ours:
+            raise NodeExistsError
+        return self._node(held, stat)
+
+    def _make_folder(self, call: Call, full: str) -> None:
+        try:
+            call.answer(self._client.create_async(full, b""))
+        except NodeExistsError:
+            pass
+        except NoNodeError:
+            self._make_folder(call, parent(full))
+            self._make_folder(call, full)
+
+    def _delete(self, call: Call, full: str) -> bool:
+        """Delete a node, and once more what appears below it meanwhile."""
+        there = False
+        while True:
+            try:
+                call.answer(self._client.delete_async(full))
+                return True
+            except NoNodeError:
+                return there
+            except NotEmptyError:
+                there = True
+                self._delete_children(call, full)
+
+    def _delete_children(self, call: Call, full: str) -> None:
+        """Delete what is below a node; all leaves in one round trip."""
+        try:
+            paths = [child(full, name) for name in call.answer(self._client.get_children_async(full))]
+        except NoNodeError:
+            return
+        requests = [self._client.delete_async(path) for path in paths]
+        for path, request in zip(paths, requests, strict=True):
+            try:
+                call.answer(request)
+            except NoNodeError:
+                pass
+            except NotEmptyError:
+                self._delete(call, path)
+
+    def _node(self, data: bytes, stat: ZnodeStat) -> Node:
+        return Node(data, stat.version, stat.czxid, mine=stat.ephemeralOwner == self._session.id)
+
+    def _full(self, path: str) -> str:
+        check_path(path)
+        return self._root + path if path != "/" else self._root or "/"
