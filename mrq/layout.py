@@ -1,0 +1,68 @@
+"""Where a job's files are in the store: one place that knows.
+
+    jobs/job_7/
+      code                        the two functions (sealed cloudpickle)
+      input                       all splits (segment, one partition a split)
+      attempts/map-3-<epoch>-<n>  being written; never read by others
+      map_results/3               committed: a segment of n_reduce partitions
+      shuffle_results/0           committed: one partition of (key, [values])
+      reduce_results/0            committed: one partition of (key, y)
+      errors/map-3-<epoch>-<n>    an exception (sealed cloudpickle)
+      manifest                    what the result is made of (sealed JSON)
+"""
+
+from __future__ import annotations
+
+from mrq.core.model import Phase
+from mrq.wire import TaskMessage
+
+JOBS = "jobs"
+
+
+def folder(job_id: str) -> str:
+    """The job's folder."""
+    return f"{JOBS}/{job_id}"
+
+
+def code(job_id: str) -> str:
+    """The file of the two functions."""
+    return f"{folder(job_id)}/code"
+
+
+def input_file(job_id: str) -> str:
+    """The file of all splits."""
+    return f"{folder(job_id)}/input"
+
+
+def attempts(job_id: str) -> str:
+    """The folder of what is being written."""
+    return f"{folder(job_id)}/attempts"
+
+
+def attempt(task: TaskMessage) -> str:
+    """The file that one attempt writes."""
+    return f"{attempts(task.job_id)}/{_attempt_name(task)}"
+
+
+def results(job_id: str, phase: Phase) -> str:
+    """The folder of a phase's committed results."""
+    return f"{folder(job_id)}/{phase.results}"
+
+
+def result(job_id: str, phase: Phase, index: int) -> str:
+    """A task's committed result."""
+    return f"{results(job_id, phase)}/{index}"
+
+
+def error(task: TaskMessage) -> str:
+    """The exception that one attempt raised."""
+    return f"{folder(task.job_id)}/errors/{_attempt_name(task)}"
+
+
+def manifest(job_id: str) -> str:
+    """The list of what the result is made of."""
+    return f"{folder(job_id)}/manifest"
+
+
+def _attempt_name(task: TaskMessage) -> str:
+    return f"{task.phase.value}-{task.index}-{task.epoch}-{task.attempt}"

@@ -1,0 +1,266 @@
+"""The control plane's JSON: messages at RabbitMQ, records at ZooKeeper, orders to child processes.
+
+All of it is pydantic, versioned by ``v``, and small. Nothing here is ever pickled; data travels in signed files
+(`mrq.blob`, `mrq.segment`). Times are seconds since the epoch (UTC), digests and keys are hex.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from mrq.core.model import Failure, JobState, Phase, Spec, TaskState
+from mrq.errors import BadMessage
+
+VERSION = 1
+"""Of every message, record and file; it is in the names of queues and znodes too."""
+
+
+class Wire(BaseModel):
+    """What all have in common."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    v: Literal[1] = 1
+
+    def encode(self) -> bytes:
+        """Return the JSON as bytes."""
+        return self.model_dump_json().encode()
+
+
+W = TypeVar("W", bound=Wire)
+
+
+def decode(model: type[W], data: bytes) -> W:
+    """Read a message or record.
+
+    Raises:
+        BadMessage: not JSON, another version, or not that model.
+    """
+    try:
+        return model.model_validate_json(data)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        where = ".".join(str(part) for part in first["loc"]) or "body"
+        raise BadMessage(f"not a {model.__name__} of version {VERSION}: {where}: {first['msg']}") from None
+
+
+# ---------------------------------------------------------------- messages
+
+
+class TaskMessage(Wire):
+    """Master to workers: run this task. All else about the job is in its record."""
+
+    job_id: str
+    phase: Phase
+    index: int = Field(ge=0)
+    epoch: int
+    attempt: int = Field(ge=0)
+
+    @property
+    def task_id(self) -> str:
+        """The message id, as in ``job_7/map/3``."""
+        return f"{self.job_id}/{self.phase.value}/{self.index}"
+
+
+class Stats(Wire):
+    """What a task handled: records and bytes in and out, and the seconds it ran."""
+
+    records_in: int = 0
+    records_out: int = 0
+    bytes_in: int = 0
+    bytes_out: int = 0
+    seconds: float = 0.0
+
+
+OutcomeKind = Literal["done", "raised", "timeout", "crashed", "refused", "killed"]
+
+
+class Outcome(Wire):
+    """How an attempt ended.
+
+    Attributes:
+        kind: ``done``: a result is committed (perhaps another attempt's); ``raised``: the user's function did;
+            ``timeout``: the child was killed for taking too long; ``crashed``: the child ended by itself;
+            ``refused``: this task can't run at all; ``killed``: the job was cancelled.
+        digest: of the committed file.
+        type: class of what was raised, or what ended the child.
+        message: for people; shortened to a few hundred characters.
+        path: the store's file with the pickled exception.
+    """
+
+    kind: OutcomeKind
+    length: int = 0
+    digest: str = ""
+    stats: Stats = Stats()
+    type: str = ""
+    message: str = ""
+    path: str = ""
+
+
+class Report(Wire):
+    """Worker to the owning master: a task was received (no outcome yet), or an attempt ended."""
+
+    job_id: str
+    phase: Phase
+    index: int = Field(ge=0)
+    epoch: int
+    attempt: int = Field(ge=0)
+    worker: str
+    outcome: Outcome | None = None
+
+
+class Control(Wire):
+    """Master to all workers: kill what runs of this job."""
+
+    job_id: str
+    order: Literal["cancel"] = "cancel"
+
+
+# ---------------------------------------------------------------- records
+
+
+class FailureRecord(Wire):
+    """`core.model.Failure` on the wire."""
+
+    kind: str
+    phase: Phase
+    index: int
+    attempts: int
+    type: str = ""
+    message: str = ""
+    path: str = ""
+
+    @classmethod
+    def of(cls, failure: Failure) -> FailureRecord:
+        """Put a failure on the wire."""
+        return cls(
+            kind=failure.kind,
+            phase=failure.phase,
+            index=failure.index,
+            attempts=failure.attempts,
+            type=failure.type,
+            message=failure.message,
+            path=failure.path,
+        )
+
+
+class JobRecord(Wire):
+    """A job's znode: the client writes it once, then the owning master, each time by compare-and-set.
+
+    Attributes:
+        key: the secret that signs the job's files; the znode's ACL protects it.
+        window: how many tasks may be outstanding at once (the client's ``requested_n_workers``), or None.
+        python: the client's, as in ``3.11``; functions pickled by value need the same on the workers.
+        mrq: the client's version.
+        input_length: of the input file, in bytes.
+        epoch: of the last claim; 0 before the first.
+        cancel_requested: the client wants it to end.
+        manifest_digest: of the manifest, once completed.
+    """
+
+    job_id: str
+    key: str
+    n_map: int = Field(ge=0)
+    n_reduce: int = Field(ge=0)
+    window: int | None = None
+    retries: int = Field(0, ge=0)
+    task_timeout: float | None = None
+    python: str
+    mrq: str
+    client: str = ""
+    submitted_at: float = 0.0
+    ended_at: float = 0.0
+    input_length: int = 0
+    input_records: int = 0
+    state: JobState = JobState.SUBMITTED
+    epoch: int = 0
+    cancel_requested: bool = False
+    failure: FailureRecord | None = None
+    manifest_digest: str = ""
+
+    def spec(self, window: int) -> Spec:
+        """Return what the core needs to know, with the window in force."""
+        return Spec(
+            job_id=self.job_id, n_map=self.n_map, n_reduce=self.n_reduce, window=window, retries=self.retries
+        )
+
+
+class MemberInfo(Wire):
+    """A master's or worker's ephemeral znode."""
+
+    hostname: str
+    pid: int
+    python: str
+    mrq: str
+    slots: int = 0
+    state: str = "idle"
+    jobs: int = 0
+
+
+class TaskRow(Wire):
+    """One task as `print_zoo` shows it."""
+
+    index: int
+    state: TaskState
+    worker: str = ""
+    received: bool = False
+    attempt: int = 0
+
+
+class TaskPage(Wire):
+    """Up to a few hundred tasks of one phase, in one znode."""
+
+    phase: Phase
+    rows: list[TaskRow]
+
+
+class PhaseProgress(Wire):
+    """How far a phase is, and what its committed tasks handled."""
+
+    done: int = 0
+    total: int = 0
+    stats: Stats = Stats()
+
+
+class ProgressRecord(Wire):
+    """A job's progress znode, written by the master now and then."""
+
+    phases: dict[Phase, PhaseProgress] = {}
+
+
+class ManifestEntry(Wire):
+    """One committed reduce result: its file's length in bytes and digest, and how many keys it holds."""
+
+    length: int
+    digest: str
+    records: int
+
+
+class Manifest(Wire):
+    """What the result of a job is made of: a signed file, in the order of the partitions."""
+
+    job_id: str
+    results: list[ManifestEntry]
+
+
+# ---------------------------------------------------------------- parent and child process
+
+
+class Assignment(Wire):
+    """A worker to its child process: all that a task needs, and no credential but the job's own key.
+
+    Attributes:
+        store: where the store is (`mrq.store.address`).
+        check_first: look whether the result is committed already before running.
+    """
+
+    task: TaskMessage
+    key: str
+    n_map: int
+    n_reduce: int
+    input_length: int
+    frame_bytes: int
+    store: dict[str, Any]
+    check_first: bool = False
