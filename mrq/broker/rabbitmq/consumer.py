@@ -1,0 +1,241 @@
+"""Consumers: one channel each, renewed whenever the broker ends it; private queues are a kind of them."""
+
+from __future__ import annotations
+
+import logging
+import uuid
+from collections.abc import Mapping
+from concurrent.futures import Future
+from functools import partial
+from typing import Any
+
+import pika
+from pika.channel import Channel
+
+from mrq.broker.rabbitmq.link import Link
+from mrq.broker.rabbitmq.loop import Backoff, IOThread, guarded
+from mrq.errors import MrqError
+from mrq.ports import Handler, Message
+
+log = logging.getLogger(__name__)
+
+Binding = tuple[str, str]
+
+
+def decode(method: Any, properties: pika.BasicProperties, body: bytes) -> tuple[Message, int]:
+    """Return a delivered message and how often it was delivered before."""
+    headers: Mapping[str, Any] = properties.headers or {}
+    kept = {name: value for name, value in headers.items() if _for_people(name, value)}
+    message = Message(
+        exchange=method.exchange,
+        routing_key=method.routing_key,
+        type=properties.type or "",
+        body=body,
+        message_id=properties.message_id or "",
+        correlation_id=properties.correlation_id or "",
+        headers=kept,
+    )
+    return message, int(headers.get("x-delivery-count") or 0)
+
+
+def _for_people(name: str, value: Any) -> bool:
+    mine = not name.startswith("x-") or name.startswith("x-first-death-")
+    return mine and isinstance(value, (str, int))
+
+
+def _finish(done: Future[None], *_: Any) -> None:
+    if not done.done():
+        done.set_result(None)
+
+
+class RabbitMQDelivery:
+    """Implements `mrq.ports.Delivery`; belongs to one channel, and means nothing after its end."""
+
+    __slots__ = ("_channel", "_settled", "_tag", "_thread", "delivery_count", "message", "queue")
+
+    def __init__(
+        self, thread: IOThread, channel: Channel, tag: int, queue: str, message: Message, delivery_count: int
+    ) -> None:
+        self._thread = thread
+        self._channel = channel
+        self._tag = tag
+        self._settled = False
+        self.queue = queue
+        self.message = message
+        self.delivery_count = delivery_count
+
+    def ack(self) -> None:
+        """Be done with it."""
+        self._settle(partial(self._channel.basic_ack, self._tag))
+
+    def reject(self, *, requeue: bool) -> None:
+        """Give it back to the queue, or to the dead letters."""
+        self._settle(partial(self._channel.basic_reject, self._tag, requeue=requeue))
+
+    def _settle(self, send: partial[None]) -> None:
+        self._thread.call_if_running(partial(self._send, send))
+
+    def _send(self, send: partial[None]) -> None:
+        # A tag that the broker does not know (any more) would cost the channel.
+        if not self._settled and self._channel.is_open:
+            self._settled = True
+            send()
+
+
+class Consumer:
+    """A durable queue's consumer. For the I/O thread only, but for `registered`."""
+
+    def __init__(self, thread: IOThread, link: Link, queue: str, prefetch: int, handler: Handler) -> None:
+        self._thread = thread
+        self._link = link
+        self.queue = queue
+        self._prefetch = prefetch
+        self._handler = handler
+        self._channel: Any = None
+        self._tag = ""
+        self._backoff = Backoff()
+        self.registered = False
+        self.stopped = False
+
+    def begin(self) -> None:
+        """Consume now, or when the link is up, and each time when it is up again."""
+        self._link.add_listeners(self._open, self._end)
+        connection = self._link.usable()
+        if connection is not None:
+            self._open(connection)
+
+    def stop(self, done: Future[None]) -> None:
+        """Take no more; ``done`` ends when the broker knows. Acks still work."""
+        self.stopped = True
+        channel = self._channel
+        if channel is None or not channel.is_open or not self.registered:
+            if channel is not None and channel.is_open:
+                channel.close()
+            done.set_result(None)
+            return
+        self.registered = False
+        channel.add_on_close_callback(guarded(partial(_finish, done)))
+        channel.basic_cancel(self._tag, callback=guarded(partial(_finish, done)))
+
+    # --- steps of a subscription, in order ---
+
+    def _open(self, connection: Any) -> None:
+        if self.stopped:
+            return
+        channel = connection.channel(on_open_callback=guarded(self._opened))
+        self._channel = channel
+        channel.add_on_close_callback(guarded(self._closed))
+        channel.add_on_cancel_callback(guarded(partial(self._cancelled, channel)))
+
+    def _opened(self, channel: Channel) -> None:
+        if channel is not self._channel or self.stopped:
+            channel.close()
+            return
+        self._prepare(channel)
+        channel.basic_qos(prefetch_count=self._prefetch)
+        self._tag = channel.basic_consume(
+            self.queue, self._received, callback=guarded(partial(self._consuming, channel))
+        )
+
+    def _prepare(self, channel: Channel) -> None:
+        """Do what has to be done on a channel before it consumes."""
+
+    def _consuming(self, channel: Channel, _frame: Any) -> None:
+        if channel is self._channel and not self.stopped:
+            self.registered = True
+            self._backoff.reset()
+            log.debug("consuming %s", self.queue)
+
+    def _received(self, channel: Channel, method: Any, properties: pika.BasicProperties, body: bytes) -> None:
+        try:
+            message, count = decode(method, properties, body)
+            tag = method.delivery_tag
+            self._handler(RabbitMQDelivery(self._thread, channel, tag, self.queue, message, count))
+        except Exception:
+            log.exception("a handler of messages of %s failed; the message stays unacked", self.queue)
+
+    # --- ends, and beginning again ---
+
+    def _cancelled(self, channel: Channel, _frame: Any) -> None:
+        if channel is self._channel and not self.stopped:
+            log.warning("RabbitMQ cancelled the consumer of %s; it is taken up again", self.queue)
+            self._end()
+            # What is on loan may have gone back to the queue: closing the channel makes late acks do nothing.
+            channel.close()
+            self._again_later()
+
+    def _closed(self, channel: Channel, reason: Exception) -> None:
+        if channel is not self._channel:
+            return
+        self._end()
+        if not self.stopped and self._link.usable() is not None:
+            log.warning("RabbitMQ closed the channel of %s: %s; it is taken up again", self.queue, reason)
+            self._again_later()
+
+    def _end(self) -> None:
+        self._channel, self.registered = None, False
+
+    def _again_later(self) -> None:
+        self._thread.later(self._backoff.next(), partial(self._link.redeclare, self._redeclared))
+
+    def _redeclared(self, error: MrqError | None) -> None:
+        connection = self._link.usable()
+        if connection is None or self._channel is not None or self.stopped:
+            return
+        if error is None:
+            self._open(connection)
+        else:
+            log.error("%s is not consumed: %s", self.queue, error)
+            self._again_later()
+
+
+class PrivateConsumer(Consumer):
+    """A private queue's consumer: a new queue with each channel, bound to all that is wanted."""
+
+    def __init__(self, thread: IOThread, link: Link, prefix: str, prefetch: int, handler: Handler) -> None:
+        super().__init__(thread, link, f"{prefix}.private", prefetch, handler)
+        self._prefix = prefix
+        self._wanted: dict[Binding, list[Future[None]]] = {}
+        self._unbinding: list[Future[None]] = []
+        self._prepared = False
+
+    def bind(self, binding: Binding, done: Future[None]) -> None:
+        """Want messages; ``done`` ends when the broker has the binding."""
+        self._wanted.setdefault(binding, []).append(done)
+        if self._prepared and self._channel is not None and self._channel.is_open:
+            self._send_binding(self._channel, binding)
+
+    def unbind(self, binding: Binding, done: Future[None]) -> None:
+        """Want messages no more; ``done`` ends when the broker knows."""
+        self._wanted.pop(binding, None)
+        channel = self._channel
+        if self._prepared and channel is not None and channel.is_open:
+            self._unbinding.append(done)
+            channel.queue_unbind(self.queue, *binding, callback=guarded(self._unbound))
+        else:
+            _finish(done)  # the next queue will not have it
+
+    def _prepare(self, channel: Channel) -> None:
+        self.queue = f"{self._prefix}.private.{uuid.uuid4().hex}"
+        channel.queue_declare(self.queue, exclusive=True, auto_delete=True, callback=lambda _: None)
+        for binding in self._wanted:
+            self._send_binding(channel, binding)
+        self._prepared = True
+
+    def _send_binding(self, channel: Channel, binding: Binding) -> None:
+        channel.queue_bind(self.queue, *binding, callback=guarded(partial(self._bound, binding)))
+
+    def _bound(self, binding: Binding, _frame: Any) -> None:
+        for done in self._wanted.get(binding, ()):
+            _finish(done)
+        if binding in self._wanted:
+            self._wanted[binding] = []
+
+    def _unbound(self, _frame: Any) -> None:
+        _finish(self._unbinding.pop(0))
+
+    def _end(self) -> None:
+        super()._end()
+        self._prepared = False
+        while self._unbinding:  # the queue ends with its channel
+            _finish(self._unbinding.pop())
