@@ -31,12 +31,12 @@ datanode_port() { echo $((ports[$1] + ($2 - 1) * 10)); }
 
 # The ports that SERVICE listens on, the one that its users call first.
 ports_of() {
-  local number
+  local number name
   number=$(number_of "$1")
   case $(kind_of "$1") in
     epmd) echo "${ports[EPMD]}" ;;
     rabbitmq) echo "${ports[AMQP]} ${ports[MANAGEMENT]} ${ports[ERLANG]}" ;;
-    zookeeper) for name in ZOOKEEPER ZOOKEEPER_ELECTION; do zookeeper_port $name "$number"; done | xargs ;;
+    zookeeper) for name in ZOOKEEPER ZOOKEEPER_PEER ZOOKEEPER_ELECTION; do zookeeper_port $name "$number"; done | xargs ;;
     namenode) echo "${ports[NAMENODE]} ${ports[NAMENODE_HTTP]}" ;;
     datanode) for name in DATANODE DATANODE_HTTP DATANODE_IPC; do datanode_port $name "$number"; done | xargs ;;
     httpfs) echo "${ports[HTTPFS]}" ;;
@@ -144,7 +144,7 @@ epmd_names() { epmd -port "${ports[EPMD]}" -names 2>/dev/null; }
 # descriptor: command lines are for everyone to see.
 probe_rabbitmq() {
   local api=http://127.0.0.1:${ports[MANAGEMENT]}/api
-  ask -o /dev/null -K <(echo "user = \"$username:$(password)\"") "$api/vhosts/$vhost" "$api/health/checks/local-alarms" -o /dev/null
+  ask -K <(echo "user = \"$username:$(password)\"") "$api/vhosts/$vhost" "$api/health/checks/local-alarms" >/dev/null
 }
 
 # Serving as a member of the quorum: a server that has lost the others answers, but in no mode.

@@ -1,7 +1,8 @@
 # Where the native servers are and on which ports; sourced by up, down and status.
 #
 #   MRQ_NATIVE_RUN          the folder of all state (data, logs, configuration, password)     infra/native/run
-#   MRQ_NATIVE_PORT_OFFSET  added to every default port, for a second instance beside the first             0
+#   MRQ_NATIVE_PORT_OFFSET  added to every default port, for a second instance beside the first;            0
+#                           "auto" is the first of 0, 1000, 2000, ... 6000 with all ports free
 #   MRQ_NATIVE_<NAME>_PORT  one port, see below
 #   MRQ_NATIVE_DEADLINE     seconds that a start may take                                                 120
 #
@@ -36,25 +37,25 @@ HTTPFS 14000
 PORTS
 }
 
-# The port called NAME: from the environment, else as the instance was started, else the default.
-port() {
-  local variable=MRQ_NATIVE_$1_PORT saved default
-  saved=$(sed -n "s/^$1 //p" "$run/ports" 2>/dev/null || true)
-  default=$(port_defaults | sed -n "s/^$1 //p")
-  if [ -n "${!variable:-}" ]; then echo "${!variable}"
-  elif [ -n "${MRQ_NATIVE_PORT_OFFSET:-}" ] || [ -z "$saved" ]; then echo $((default + ${MRQ_NATIVE_PORT_OFFSET:-0}))
-  else echo "$saved"; fi
-}
-
-# Reads all ports once into the associative array `ports`.
+# Fills the associative array `ports`: a port is what the environment says, else what the instance was started with,
+# else the default.
 declare -A ports
 load_ports() {
-  local name
-  while read -r name _; do ports[$name]=$(port "$name"); done < <(port_defaults)
+  local name default variable offset=${MRQ_NATIVE_PORT_OFFSET:-}
+  if [ "$offset" = auto ]; then offset=; fi
+  while read -r name default; do ports[$name]=$((default + ${offset:-0})); done < <(port_defaults)
+  if [ -z "$offset" ] && [ -e "$run/ports" ]; then
+    while read -r name default; do ports[$name]=$default; done <"$run/ports"
+  fi
+  for name in "${!ports[@]}"; do
+    variable=MRQ_NATIVE_${name}_PORT
+    ports[$name]=${!variable:-${ports[$name]}}
+  done
 }
 
 print_ports() {
   local name
   while read -r name _; do echo "$name ${ports[$name]}"; done < <(port_defaults)
 }
+
 load_ports
