@@ -1,0 +1,1 @@
+"""The tree of small nodes that keeps members, jobs and owners: `embedded` in memory, `zookeeper` for real."""

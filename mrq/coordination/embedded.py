@@ -1,8 +1,8 @@
 """Coordination in memory: `EmbeddedTree` is the server, `EmbeddedCoordination` one session with it.
 
-Transactions, versions, ephemeral nodes, one-shot watches and sessions behave as ZooKeeper's do. Nothing polls.
-One lock guards a tree and its sessions; watches and listeners are called on their session's own thread, and
-never under the lock.
+Transactions, versions, ephemeral nodes, one-shot watches and sessions behave as ZooKeeper's do. Nothing
+polls. One lock guards a tree and its sessions; watches and listeners are called on their
+session's own thread, never under the lock.
 """
 
 from __future__ import annotations
@@ -170,6 +170,7 @@ class EmbeddedCoordination:
         self._dispatcher.start()
 
     def create(self, path: str, data: bytes, *, ephemeral: bool = False) -> Node:
+        """Create a node; see `Coordination.create`."""
         check_path(path)
         check_data(path, data)
         with self._tree.lock:
@@ -177,6 +178,7 @@ class EmbeddedCoordination:
             return self._node(self._tree.create(path, bytes(data), self._number if ephemeral else 0))
 
     def get(self, path: str, watch: Watch | None = None) -> Node | None:
+        """Read a node; see `Coordination.get`."""
         check_path(path)
         with self._tree.lock:
             self._admit(path)
@@ -184,6 +186,7 @@ class EmbeddedCoordination:
             return self._node(entry) if entry else None
 
     def set(self, path: str, data: bytes, version: int = -1) -> int:
+        """Write a node; see `Coordination.set`."""
         check_path(path)
         check_data(path, data)
         with self._tree.lock:
@@ -191,12 +194,14 @@ class EmbeddedCoordination:
             return self._tree.write(path, bytes(data), version)
 
     def delete(self, path: str) -> bool:
+        """Remove a node and all below it; see `Coordination.delete`."""
         check_path(path)
         with self._tree.lock:
             self._admit(path)
             return self._tree.delete(path)
 
     def children(self, path: str, watch: Watch | None = None) -> list[str]:
+        """List a node's children; see `Coordination.children`."""
         check_path(path)
         with self._tree.lock:
             self._admit(path)
@@ -204,10 +209,12 @@ class EmbeddedCoordination:
             return sorted(below.rpartition("/")[2] for below in entry.children) if entry else []
 
     def add_listener(self, listener: Callable[[Session], None]) -> None:
+        """Have changes of the session's state told; see `Coordination.add_listener`."""
         with self._tree.lock:
             self._listeners.append(listener)
 
     def close(self) -> None:
+        """End the session; see `Coordination.close`."""
         with self._tree.lock:
             if not self._closed:
                 self._closed = True

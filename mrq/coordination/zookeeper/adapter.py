@@ -43,7 +43,7 @@ class ZooKeeperCoordination:
 
         When a reply was lost and the node then is there, it counts as created by this call if it is younger
         than the call and, when ephemeral, owned by this session; else, if it holds the same data. Then two
-        creators of equal data at the same moment can't be told apart: where it matters who won, make it unique.
+        creators of equal data at the same moment can't be told apart: make it unique where that matters.
         """
         full = self._full(path)
         check_data(path, data)
@@ -69,10 +69,12 @@ class ZooKeeperCoordination:
         return self._session.run(path, make)
 
     def get(self, path: str, watch: Watch | None = None) -> Node | None:
+        """Read a node; see `Coordination.get`."""
         found = self._read(path, watch, self._client.get_async)
         return found and self._node(*found)
 
     def set(self, path: str, data: bytes, version: int = -1) -> int:
+        """Write a node; see `Coordination.set`."""
         full = self._full(path)
         check_data(path, data)
         stat = self._session.run(
@@ -96,12 +98,15 @@ class ZooKeeperCoordination:
         return self._session.run(path, remove)
 
     def children(self, path: str, watch: Watch | None = None) -> list[str]:
+        """List a node's children; see `Coordination.children`."""
         return sorted(self._read(path, watch, self._client.get_children_async) or ())
 
     def add_listener(self, listener: Callable[[Session], None]) -> None:
+        """Have changes of the session's state told; see `Coordination.add_listener`."""
         self._session.add_listener(listener)
 
     def close(self) -> None:
+        """End the session; see `Coordination.close`."""
         self._session.close()
 
     def _open(self, call: Call) -> None:

@@ -5,6 +5,8 @@
 * Watches across a reconnect. kazoo drops all watches when the connection is lost; here each is called as soon
   as the same session is connected again, for changes may have gone by unseen. When the session is lost they
   end with it, uncalled: the listeners are told `Session.LOST`, then `Session.CONNECTED`.
+* No early end. An error that kazoo does not expect ends its connection's thread; the next operation starts it
+  anew.
 * Quiet. kazoo's log would show every attempt to reconnect and, at level DEBUG, passwords and nodes.
 """
 
@@ -35,7 +37,7 @@ from kazoo.exceptions import (
     ThrottledOpError,
 )
 from kazoo.handlers.threading import KazooTimeoutError
-from kazoo.protocol.states import EventType, KazooState, WatchedEvent
+from kazoo.protocol.states import EventType, KazooState, KeeperState, WatchedEvent
 from kazoo.security import CREATOR_ALL_ACL
 from tenacity import Retrying, retry_if_exception_type, stop_before_delay, wait_random_exponential
 
@@ -196,6 +198,7 @@ class ZooKeeperSession:
             tell(watcher.watch, watcher.path)
 
     def _attempt(self, call: Call, operation: Callable[[Call], Reply]) -> Reply:
+        self._restart()
         with self._changed:
             settled = self._changed.wait_for(self._settled, call.deadline - time.monotonic())
             if self._closed:
@@ -205,6 +208,14 @@ class ZooKeeperSession:
             if not settled:
                 raise KazooTimeoutError
         return operation(call)
+
+    def _restart(self) -> None:
+        with self._changed:
+            lost = self._state is Session.LOST and self.client.client_state == KeeperState.CLOSED
+            if self._closed or not lost:
+                return
+            self._state = Session.SUSPENDED
+        self.client.start_async()
 
     def _settled(self) -> bool:
         # kazoo knows of a lost connection a little before its listeners are told.
