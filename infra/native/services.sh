@@ -134,17 +134,18 @@ random_hex() { od -An -N24 -tx1 /dev/urandom | tr -d ' \n'; }
 # --- asking ---------------------------------------------------------------------------------------------------------
 
 # Loopback only: a proxy of the user's environment is not asked.
-ask() { curl -fsS -m 5 --noproxy '*' "$@" 2>/dev/null; }
+ask() { curl -fsS --fail-early -m 5 --noproxy '*' "$@" 2>/dev/null; }
 
 probe_epmd() { epmd_names | grep -q "^epmd: up"; }
 
 epmd_names() { epmd -port "${ports[EPMD]}" -names 2>/dev/null; }
 
-# An authenticated call, and no alarm of memory or disk that would block publishers. The password is read from a file
-# descriptor: command lines are for everyone to see.
+# An authenticated call, no alarm of memory or disk that would block publishers, and a listener for clients. The password
+# is read from a file descriptor: command lines are for everyone to see.
 probe_rabbitmq() {
   local api=http://127.0.0.1:${ports[MANAGEMENT]}/api
-  ask -K <(echo "user = \"$username:$(password)\"") "$api/vhosts/$vhost" "$api/health/checks/local-alarms" >/dev/null
+  ask -K <(echo "user = \"$username:$(password)\"") "$api/vhosts/$vhost" "$api/health/checks/local-alarms" \
+    "$api/health/checks/port-listener/${ports[AMQP]}" >/dev/null
 }
 
 # Serving as a member of the quorum: a server that has lost the others answers, but in no mode.
