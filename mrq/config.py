@@ -72,6 +72,8 @@ class Settings(BaseSettings):
     """How often truth is looked up although no watch or message told of it."""
     reconcile_after: float = Field(15.0, gt=0)
     """How long a job may show no progress before the master compares it with store and queues."""
+    give_up_after: float = Field(300.0, gt=0)
+    """How long a client goes on asking servers that don't answer before its futures raise `Unavailable`."""
     drain_timeout: float = Field(60.0, ge=0)
     """How long running tasks may go on after SIGTERM."""
 

@@ -21,6 +21,7 @@
     └── JobError                      carries ``job_id``
         ├── UnknownJob                no job of that id
         ├── VersionMismatch           client and workers run different Pythons or mrqs
+        ├── Detached                  the client was closed; the job goes on without it
         └── TaskError                 carries ``task`` and ``attempts`` too
             ├── PoisonTaskError       the task ended its process, again and again
             ├── TaskTimeoutError      the task ran longer than ``task_timeout``
@@ -126,6 +127,10 @@ class UnknownJob(JobError):
 
 class VersionMismatch(JobError):
     """Client and workers run different minor versions of Python, or different mrqs."""
+
+
+class Detached(JobError):
+    """The client was closed, or gave up on the servers, before the job ended; ``attach`` finds it again."""
 
 
 class TaskError(JobError):

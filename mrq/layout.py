@@ -1,14 +1,14 @@
 """Where a job's files are in the store: one place that knows.
 
-    jobs/job_7/
-      code                        the two functions (sealed cloudpickle)
-      input                       all splits (segment, one partition a split)
-      attempts/map-3-<epoch>-<n>  being written; never read by others
-      map_results/3               committed: a segment of n_reduce partitions
-      shuffle_results/0           committed: one partition of (key, [values])
-      reduce_results/0            committed: one partition of (key, y)
-      errors/map-3-<epoch>-<n>    an exception (sealed cloudpickle)
-      manifest                    what the result is made of (sealed JSON)
+jobs/job_7/
+code                        the two functions (sealed cloudpickle)
+input                       all splits (segment, one partition a split)
+attempts/map-3-<epoch>-<n>  being written; never read by others
+map_results/3               committed: a segment of n_reduce partitions
+shuffle_results/0           committed: one partition of (key, [values])
+reduce_results/0            committed: one partition of (key, y)
+errors/map-3-<epoch>-<n>    an exception (sealed cloudpickle)
+manifest                    what the result is made of (sealed JSON)
 """
 
 from __future__ import annotations

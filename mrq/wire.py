@@ -112,10 +112,10 @@ class Report(Wire):
 
 
 class Control(Wire):
-    """Master to all workers: kill what runs of this job."""
+    """Master to all workers: kill what runs of this job, or say that it still runs."""
 
     job_id: str
-    order: Literal["cancel"] = "cancel"
+    order: Literal["cancel", "report"]
 
 
 # ---------------------------------------------------------------- records

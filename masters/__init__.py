@@ -1,0 +1,1 @@
+"""How masters are deployed. What a master does is in `mrq/master.py`."""

@@ -1,0 +1,272 @@
+"""One job's life: ``step(job, event) -> (job, commands)``, after two literal tables.
+
+`JOB_TABLE` says which events a job takes in which state, and where they may lead; `TASK_TABLE` says the same of a
+task. What is not in a table can't happen: `step` raises `IllegalTransition` and the job is unchanged. docs/states.md
+is drawn from these tables.
+
+One gate stands against the past: what an attempt of an older epoch, or a superseded attempt, says of itself is
+ignored. Only a commit counts whoever made it, for the committed file is the truth.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from types import MappingProxyType
+from typing import Any, TypeVar
+
+from mrq.core import policy
+from mrq.core.commands import Cancel, Command, Fail, Finish, Forget, Persist, Publish
+from mrq.core.events import (
+    CancelRequested,
+    Event,
+    JobClaimed,
+    TaskDone,
+    TaskFailed,
+    TaskLost,
+    TaskStarted,
+    Tick,
+    WindowChanged,
+)
+from mrq.core.model import Failure, Job, JobState, Outstanding, TaskState, Trouble
+
+Commands = tuple[Command, ...]
+V = TypeVar("V")
+
+S, M, SH, R = JobState.SUBMITTED, JobState.MAP, JobState.SHUFFLE, JobState.REDUCE
+DONE, FAILED, CANCELLED = JobState.COMPLETED, JobState.FAILED, JobState.CANCELLED
+
+_IN_PHASE = {
+    TaskStarted: (),
+    TaskFailed: (FAILED,),
+    TaskLost: (),
+    CancelRequested: (CANCELLED,),
+    WindowChanged: (),
+    Tick: (),
+}
+
+JOB_TABLE: Mapping[JobState, Mapping[type, tuple[JobState, ...]]] = {
+    # state: {event: the other states that it may lead to}
+    S: {JobClaimed: (M, SH, R, DONE, FAILED, CANCELLED), CancelRequested: (CANCELLED,)},
+    M: {JobClaimed: (SH, R, DONE, FAILED, CANCELLED), TaskDone: (SH, R, DONE), **_IN_PHASE},
+    SH: {JobClaimed: (R, DONE, FAILED, CANCELLED), TaskDone: (R, DONE), **_IN_PHASE},
+    R: {JobClaimed: (DONE, FAILED, CANCELLED), TaskDone: (DONE,), **_IN_PHASE},
+    DONE: {},
+    FAILED: {},
+    CANCELLED: {},
+}
+
+P, Q, RUN, C = TaskState.PENDING, TaskState.QUEUED, TaskState.RUNNING, TaskState.COMPLETED
+
+TASK_TABLE: Mapping[tuple[TaskState, str], TaskState] = {
+    (P, "publish"): Q,
+    (P, "commit"): C,  # by an attempt that was given up, or of an older epoch
+    (Q, "start"): RUN,
+    (Q, "commit"): C,  # the report of its start was lost
+    (Q, "fail"): P,
+    (Q, "lose"): P,
+    (RUN, "start"): RUN,  # a sign of life
+    (RUN, "commit"): C,
+    (RUN, "fail"): P,
+    (RUN, "lose"): P,
+}
+
+
+class IllegalTransition(Exception):
+    """An event that can't happen in this state: a bug of the caller's, so not an `MrqError`."""
+
+    def __init__(self, job: Job, event: object) -> None:
+        super().__init__(
+            f"{job.spec.job_id} in state {job.state.value} (epoch {job.epoch}) can't take {event!r}"
+        )
+
+
+def step(job: Job, event: Event) -> tuple[Job, Commands]:
+    """Return the job after the event, and what is to be done, in order.
+
+    A job that has ended takes any event and stays as it is.
+
+    Raises:
+        IllegalTransition: the tables have no such transition.
+    """
+    if job.state.ended:
+        return job, ()
+    targets = JOB_TABLE[job.state].get(type(event))
+    if targets is None:
+        raise IllegalTransition(job, event)
+    after, commands = _HANDLERS[type(event)](job, event)
+    if after.state is not job.state and after.state not in targets:
+        raise IllegalTransition(job, event)
+    return after, commands
+
+
+def task_state(job: Job, index: int) -> TaskState:
+    """Return the state of a task of the current phase."""
+    if job.committed >> index & 1:
+        return C
+    outstanding = job.outstanding.get(index)
+    return outstanding.state if outstanding else P
+
+
+def _claimed(job: Job, event: JobClaimed) -> tuple[Job, Commands]:
+    """Begin, or go on where the last owner was: all that an epoch knew of its attempts is void."""
+    if event.epoch <= job.epoch:
+        return job, ()
+    if event.state.ended:
+        return replace(job, state=event.state, epoch=event.epoch), (Forget(),)
+    state = M if event.state is S else event.state
+    fresh = Job(spec=job.spec, epoch=event.epoch, state=state)
+    done = event.committed.get(fresh.phase, frozenset())
+    fresh = replace(fresh, committed=sum(1 << i for i in done))
+    return _advance(fresh, event.now, persist=True)
+
+
+def _started(job: Job, event: TaskStarted) -> tuple[Job, Commands]:
+    if not _is_current(job, event):
+        return job, ()
+    state = _move(job, event.index, "start")
+    running = Outstanding(event.attempt, state, event.worker, event.now)
+    return replace(job, outstanding=_with(job.outstanding, event.index, running)), ()
+
+
+def _done(job: Job, event: TaskDone) -> tuple[Job, Commands]:
+    if event.phase is not job.phase or job.committed >> event.index & 1:
+        return job, ()  # told twice, or of a phase that is over
+    _move(job, event.index, "commit")
+    job = replace(
+        job,
+        committed=job.committed | 1 << event.index,
+        outstanding=_without(job.outstanding, event.index),
+        again=_without(job.again, event.index),
+        trouble=_without(job.trouble, event.index),
+    )
+    return _advance(job, event.now)
+
+
+def _failed(job: Job, event: TaskFailed) -> tuple[Job, Commands]:
+    if not _is_current(job, event):
+        return job, ()
+    _move(job, event.index, "fail")
+    before = job.trouble.get(event.index, Trouble())
+    crashed = event.kind == "crashed"
+    after = Trouble(before.attempts + 1, before.failures + (not crashed), before.crashes + crashed)
+    verdict = policy.verdict(event.kind, after, job.spec)
+    if verdict is not None:
+        failure = Failure(
+            kind=verdict,
+            phase=event.phase,
+            index=event.index,
+            attempts=after.attempts,
+            type=event.type,
+            message=event.message,
+            path=event.path,
+        )
+        return replace(job, state=FAILED, failure=failure), (Fail(failure), Forget())
+    return _retry(job, event.index, after, event.now, event.now + policy.backoff(after))
+
+
+def _lost(job: Job, event: TaskLost) -> tuple[Job, Commands]:
+    if not _is_current(job, event):
+        return job, ()
+    _move(job, event.index, "lose")
+    before = job.trouble.get(event.index, Trouble())
+    after = replace(before, attempts=before.attempts + 1)
+    return _retry(job, event.index, after, event.now, event.now)
+
+
+def _cancelled(job: Job, event: CancelRequested) -> tuple[Job, Commands]:
+    return replace(job, state=CANCELLED), (Cancel(), Forget())
+
+
+def _window(job: Job, event: WindowChanged) -> tuple[Job, Commands]:
+    return _fill(replace(job, spec=replace(job.spec, window=event.window)), event.now)
+
+
+def _tick(job: Job, event: Tick) -> tuple[Job, Commands]:
+    return _fill(job, event.now)
+
+
+# Each handler takes the one event type that stands beside it; the dispatch by type can't be said more exactly.
+_HANDLERS: Mapping[type, Callable[[Job, Any], tuple[Job, Commands]]] = {
+    JobClaimed: _claimed,
+    TaskStarted: _started,
+    TaskDone: _done,
+    TaskFailed: _failed,
+    TaskLost: _lost,
+    CancelRequested: _cancelled,
+    WindowChanged: _window,
+    Tick: _tick,
+}
+
+
+def _advance(job: Job, now: float, *, persist: bool = False) -> tuple[Job, Commands]:
+    """Go through every phase that is complete; persist before anything is published."""
+    while job.n_committed == job.spec.n_tasks(job.phase):
+        if job.state is R:
+            return replace(job, state=DONE), (*((Persist(R),) if persist else ()), Finish(), Forget())
+        job = Job(spec=job.spec, epoch=job.epoch, state=SH if job.state is M else R)
+        persist = True
+    job, publishes = _fill(job, now)
+    return job, (*((Persist(job.state),) if persist else ()), *publishes)
+
+
+def _fill(job: Job, now: float) -> tuple[Job, Commands]:
+    """Publish as many tasks as the window has room for: those to be tried again first."""
+    room = job.spec.window - len(job.outstanding)
+    chosen = sorted(i for i, at in job.again.items() if at <= now)[: max(room, 0)]
+    cursor, n_tasks = job.cursor, job.spec.n_tasks(job.phase)
+    new: list[int] = []
+    while len(chosen) + len(new) < room and cursor < n_tasks:
+        if not job.committed >> cursor & 1:
+            new.append(cursor)
+        cursor += 1
+    if not chosen and not new and cursor == job.cursor:
+        return job, ()
+    outstanding, commands = dict(job.outstanding), []
+    for index in (*chosen, *new):
+        attempt = job.trouble[index].attempts if index in job.trouble else 0
+        outstanding[index] = Outstanding(attempt, _move(job, index, "publish"), "", now)
+        commands.append(Publish(job.phase, index, attempt))
+    again = {i: at for i, at in job.again.items() if i not in outstanding}
+    return replace(job, outstanding=_frozen(outstanding), again=_frozen(again), cursor=cursor), tuple(
+        commands
+    )
+
+
+def _retry(job: Job, index: int, trouble: Trouble, now: float, at: float) -> tuple[Job, Commands]:
+    job = replace(
+        job,
+        outstanding=_without(job.outstanding, index),
+        again=_with(job.again, index, at),
+        trouble=_with(job.trouble, index, trouble),
+    )
+    return _fill(job, now)
+
+
+def _is_current(job: Job, event: TaskStarted | TaskFailed | TaskLost) -> bool:
+    """The gate: this phase, this epoch, and the attempt that is out."""
+    if event.phase is not job.phase or event.epoch != job.epoch:
+        return False
+    outstanding = job.outstanding.get(event.index)
+    return outstanding is not None and outstanding.attempt == event.attempt
+
+
+def _move(job: Job, index: int, action: str) -> TaskState:
+    try:
+        return TASK_TABLE[task_state(job, index), action]
+    except KeyError:
+        raise IllegalTransition(job, f"{action} of task {index}") from None
+
+
+def _with(mapping: Mapping[int, V], index: int, value: V) -> Mapping[int, V]:
+    return _frozen({**mapping, index: value})
+
+
+def _without(mapping: Mapping[int, V], index: int) -> Mapping[int, V]:
+    if index not in mapping:
+        return mapping
+    return _frozen({i: value for i, value in mapping.items() if i != index})
+
+
+def _frozen(mapping: dict[int, V]) -> Mapping[int, V]:
+    return MappingProxyType(mapping)

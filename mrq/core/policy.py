@@ -1,0 +1,59 @@
+"""The judgements: when to try again, when to give up, how much of the cluster a job may have. Pure functions."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from math import ceil
+
+from mrq.core.model import Job, Spec, TaskState, Trouble
+
+FIRST_BACKOFF = 0.1
+LONGEST_BACKOFF = 5.0
+
+
+def backoff(trouble: Trouble) -> float:
+    """Return how many seconds to wait before the next attempt: twice as long each time."""
+    return float(min(FIRST_BACKOFF * 2 ** max(trouble.failures + trouble.crashes - 1, 0), LONGEST_BACKOFF))
+
+
+def verdict(kind: str, trouble: Trouble, spec: Spec) -> str | None:
+    """Judge a task that failed once more: the kind of failure that ends its job, or None to try again.
+
+    A crash of the task's own process counts apart from exceptions, for ``retries`` is a promise about exceptions.
+    """
+    if kind == "refused":
+        return kind
+    if kind == "crashed":
+        return "poison" if trouble.crashes >= spec.crash_limit else None
+    return kind if trouble.failures > spec.retries else None
+
+
+def fair_window(requested: int | None, slots: int, active_jobs: int) -> int:
+    """Return how many tasks of one job may be outstanding at once.
+
+    Twice its fair share of the live slots, so that no slot waits for the next task, and at least two, but never
+    more than the client asked for.
+    """
+    share = max(2, ceil(2 * max(slots, 1) / max(active_jobs, 1)))
+    return share if requested is None else max(1, min(requested, share))
+
+
+def unheard_of(
+    job: Job, now: float, after: float, *, queue_empty: bool, workers: Collection[str]
+) -> list[int]:
+    """Return the outstanding tasks that will bring no report.
+
+    Args:
+        job: a job in one of the phases.
+        now: seconds, on the clock of the job's events.
+        after: how long an attempt may be silent; workers renew those that they run when asked to.
+        queue_empty: whether no message waits in the phase's queue, so that a task still QUEUED can't be in it.
+        workers: the names of the live ones; a task of a dead worker's is back in the queue.
+    """
+    silent = [(i, o) for i, o in job.outstanding.items() if now - o.since > after]
+    return [
+        i
+        for i, o in silent
+        if queue_empty
+        and (o.state is TaskState.QUEUED or o.worker not in workers or now - o.since > 2 * after)
+    ]

@@ -1,0 +1,122 @@
+"""`JobFuture`: a job as a `concurrent.futures.Future`, to the letter, and its `Progress`."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Mapping
+from concurrent.futures import CancelledError, Future, InvalidStateError
+from concurrent.futures._base import CANCELLED, CANCELLED_AND_NOTIFIED, FINISHED, PENDING, RUNNING
+from dataclasses import dataclass
+from typing import Any
+
+from mrq.core.model import JobState, Phase
+from mrq.wire import PhaseProgress
+
+Result = list[tuple[Any, Any]]
+
+__all__ = ["CancelledError", "JobFuture", "Progress", "Result"]
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far a job is.
+
+    Attributes:
+        job_id: the job.
+        state: its phase, or how it ended.
+        phases: for each phase, the tasks done, the tasks in all, and what the done ones handled.
+    """
+
+    job_id: str
+    state: JobState
+    phases: Mapping[Phase, PhaseProgress]
+
+    @property
+    def fraction(self) -> float:
+        """Tasks done as a share of all tasks, from 0 to 1."""
+        if self.state is JobState.COMPLETED:
+            return 1.0
+        total = sum(phase.total for phase in self.phases.values())
+        return sum(phase.done for phase in self.phases.values()) / total if total else 0.0
+
+    def __str__(self) -> str:
+        parts = [f"{phase.value} {p.done}/{p.total}" for phase, p in self.phases.items()]
+        return f"{self.job_id} {self.state.value}: {', '.join(parts) or 'not begun'}"
+
+
+class JobFuture(Future[Result]):
+    """The result of a job that masters and workers compute: ``[(key, y), …]`` sorted by key.
+
+    It behaves as the standard library says of `concurrent.futures.Future`: `wait`, `as_completed`,
+    `asyncio.wrap_future`, callbacks and timeouts work. Unlike a thread's call, a job that runs can be cancelled too.
+
+    Attributes:
+        job_id: the job, for `Client.attach` in another process.
+    """
+
+    def __init__(self, job_id: str, cancel: Callable[[], bool], progress: Callable[[], Progress]) -> None:
+        super().__init__()
+        self.job_id = job_id
+        self._request_cancel = cancel
+        self._read_progress = progress
+        self._cancelling = threading.Lock()
+
+    def cancel(self) -> bool:
+        """Cancel the job, also while it runs.
+
+        Returns:
+            False when the job has ended otherwise, or when the cluster could not be told in time; True when it
+            is cancelled. Its tasks' processes then end within seconds.
+        """
+        with self._cancelling:
+            if self.cancelled():
+                return True
+            return not self.done() and self._request_cancel() and self.end_cancelled()
+
+    def progress(self) -> Progress:
+        """Return how far the job is, as its master last published it.
+
+        Raises:
+            CoordinationUnavailable: ZooKeeper can't be asked now.
+            UnknownJob: the job has been cleared.
+        """
+        return self._read_progress()
+
+    # What follows is for the client that resolves the future.
+
+    def begin(self) -> None:
+        """Say that a master has the job."""
+        with self._condition:
+            if self._state == PENDING:
+                self._state = RUNNING
+
+    def end(self, result: Result | BaseException) -> None:
+        """Set the result or the exception, unless the future was cancelled meanwhile."""
+        try:
+            if isinstance(result, BaseException):
+                self.set_exception(result)
+            else:
+                self.set_result(result)
+        except InvalidStateError:
+            return  # cancelled: the caller does not want it any more
+
+    def end_cancelled(self) -> bool:
+        """Come to the cancelled state, from any that is not an end; return whether this is the state now."""
+        with self._condition:
+            if self._state == FINISHED:
+                return False
+            if self._state in (CANCELLED, CANCELLED_AND_NOTIFIED):
+                return True
+            # The base class refuses to cancel a running call, since a thread can't be stopped. A job can.
+            self._state = PENDING
+        super().cancel()
+        self.set_running_or_notify_cancel()  # or wait() and as_completed() would never hear of it
+        return True
+
+    def __repr__(self) -> str:
+        text = super().__repr__()
+        return text.replace("<JobFuture", f"<JobFuture {self.job_id}", 1)
+
+    def _repr_html_(self) -> str:
+        state = "running" if self.running() else "finished" if self.done() else "pending"
+        return f"<code>{self.job_id}</code>: {'cancelled' if self.cancelled() else state}"

@@ -1,0 +1,171 @@
+"""How a master performs the core's commands, in order: persist, then publish; write the manifest, then finish."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections import deque
+from dataclasses import dataclass, field
+
+from mrq import envelope, layout
+from mrq.blob import Signer
+from mrq.board import Board
+from mrq.broker.topology import Topology
+from mrq.config import Settings
+from mrq.core.commands import Cancel, Command, Fail, Finish, Forget, Persist, Publish
+from mrq.core.model import Job, JobState, Phase
+from mrq.errors import BrokerUnavailable
+from mrq.ports import Broker, Message, Store
+from mrq.registry import Held, Registry, StaleEpoch
+from mrq.segment import SegmentReader
+from mrq.wire import Control, FailureRecord, Manifest, ManifestEntry, TaskMessage
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(eq=False)
+class Owned:
+    """A job that this master owns.
+
+    Attributes:
+        job: the core's state of it.
+        held: its record as last read or written.
+        epoch: of this master's claim.
+        todo: commands still to be performed; what fails stays at the head.
+        waiting: whether the head failed and is to be tried again later.
+        heard: when its last task was committed, on the monotonic clock.
+    """
+
+    job: Job
+    held: Held
+    epoch: int
+    todo: deque[Command] = field(default_factory=deque)
+    waiting: bool = False
+    heard: float = field(default_factory=time.monotonic)
+    board: Board = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.board = Board(self.job.spec.n_map, self.job.spec.n_reduce)
+
+    @property
+    def job_id(self) -> str:
+        """The job."""
+        return self.job.spec.job_id
+
+
+class Performer:
+    """Carries commands out. Each may be performed twice without harm, since its success may go unheard."""
+
+    def __init__(
+        self, registry: Registry, broker: Broker, store: Store, topology: Topology, settings: Settings
+    ) -> None:
+        self._registry = registry
+        self._broker = broker
+        self._store = store
+        self._topology = topology
+        self._settings = settings
+
+    def perform(self, owned: Owned) -> None:
+        """Perform all that is to be done for a job.
+
+        Raises:
+            StaleEpoch: the job is another master's now.
+            MrqError: a server can't take it now; what is not done yet is still in ``owned.todo``.
+        """
+        while owned.todo:
+            if isinstance(owned.todo[0], Publish):
+                self._publish(owned)
+                continue
+            self._perform_one(owned, owned.todo[0])
+            owned.todo.popleft()
+
+    def show(self, owned: Owned) -> None:
+        """Publish progress and changed task pages for people."""
+        pages = owned.board.changed_pages(owned.job)
+        for number, page in pages:
+            self._registry.write_page(owned.job_id, number, page)
+        if pages:
+            self._registry.write_progress(owned.job_id, owned.board.progress(owned.job))
+
+    def _perform_one(self, owned: Owned, command: Command) -> None:
+        match command:
+            case Persist(state):
+                owned.held = self._registry.amend(owned.job_id, owned.held, owned.epoch, state=state)
+            case Finish():
+                digest = self._write_manifest(owned)
+                self._end(owned, JobState.COMPLETED, manifest_digest=digest)
+            case Fail(failure):
+                self._end(owned, JobState.FAILED, failure=FailureRecord.of(failure))
+            case Cancel():
+                self._end(owned, JobState.CANCELLED)
+            case Forget():
+                self._clean(owned)
+            case Publish():
+                raise AssertionError("publishes go out together")
+
+    def _publish(self, owned: Owned) -> None:
+        """Send the publishes at the head of the list, all at once."""
+        batch = []
+        for command in owned.todo:
+            if not isinstance(command, Publish):
+                break
+            batch.append(self._message(owned, command))
+        self._confirmed(batch)
+        for _ in batch:
+            owned.todo.popleft()
+
+    def _message(self, owned: Owned, command: Publish) -> Message:
+        task = TaskMessage(
+            job_id=owned.job_id,
+            phase=command.phase,
+            index=command.index,
+            epoch=owned.epoch,
+            attempt=command.attempt,
+        )
+        return envelope.task(self._topology, task)
+
+    def _confirmed(self, messages: list[Message]) -> None:
+        try:
+            self._broker.publish(messages).result(timeout=self._settings.operation_timeout + 5)
+        except TimeoutError as error:
+            raise BrokerUnavailable("the broker adapter did not keep its own deadline") from error
+
+    def _end(self, owned: Owned, state: JobState, **changes: object) -> None:
+        try:
+            owned.held = self._registry.amend(
+                owned.job_id, owned.held, owned.epoch, state=state, ended_at=time.time(), **changes
+            )
+        except StaleEpoch:
+            held = self._registry.job(owned.job_id)
+            if held is None or held.record.epoch != owned.epoch or held.record.state is not state:
+                raise
+        log.info("%s has %s", owned.job_id, state.value, extra={"job": owned.job_id})
+
+    def _clean(self, owned: Owned) -> None:
+        """End what still runs of the job, and clear away what no one will read."""
+        self.show(owned)
+        if owned.job.state is not JobState.COMPLETED:
+            self._confirmed([envelope.control(self._topology, Control(job_id=owned.job_id, order="cancel"))])
+        self._store.delete(layout.attempts(owned.job_id))
+
+    def _write_manifest(self, owned: Owned) -> str:
+        """Commit the manifest by rename, as any result; return the digest of the one that counts."""
+        signer = Signer(bytes.fromhex(owned.held.record.key), owned.job_id)
+        entries = [self._entry(owned, signer, index) for index in range(owned.job.spec.n_reduce)]
+        body = Manifest(job_id=owned.job_id, results=entries).encode()
+        attempt = f"{layout.attempts(owned.job_id)}/manifest-{owned.epoch}"
+        target = layout.manifest(owned.job_id)
+        self._store.write(attempt, signer.seal("manifest", "", body))
+        if not self._store.rename(attempt, target):
+            body = signer.open("manifest", "", self._store.read(target))
+        return signer.digest("manifest", "", body).hex()
+
+    def _entry(self, owned: Owned, signer: Signer, index: int) -> ManifestEntry:
+        """Return what is known of a reduce result, reading the file's end if no report told it."""
+        if index not in owned.board.results:
+            path = layout.result(owned.job_id, Phase.REDUCE, index)
+            summary = SegmentReader(self._store, path, None, signer, "reduce", str(index)).summary
+            owned.board.results[index] = ManifestEntry(
+                length=summary.length, digest=summary.digest, records=summary.records
+            )
+        return owned.board.results[index]

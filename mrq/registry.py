@@ -1,0 +1,237 @@
+"""What mrq keeps in the coordination tree, and the only module that knows where.
+
+/ids/jobs                      the last job number given out
+/masters/<name>                ephemeral MemberInfo
+/workers/<name>                ephemeral MemberInfo
+/jobs/<job>                    JobRecord, written by compare-and-set
+/jobs/<job>/owner              ephemeral: the owning master's name; its czxid is the epoch
+/jobs/<job>/progress           ProgressRecord, now and then
+/jobs/<job>/tasks/<phase>-<n>  TaskPage, now and then
+"""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from mrq.core.model import Epoch, JobState, Phase
+from mrq.errors import BadMessage, NodeExists, NodeMissing, UnknownJob, VersionConflict
+from mrq.ports import Coordination, Watch
+from mrq.wire import JobRecord, MemberInfo, ProgressRecord, TaskPage, decode
+
+Role = Literal["masters", "workers"]
+PAGE_SIZE = 200
+"""Tasks in one page: about 20 KB of JSON."""
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """A job's record as it was read, and the version to compare when it is written."""
+
+    record: JobRecord
+    version: int
+
+
+class StaleEpoch(Exception):
+    """Another master owns the job now, or it has ended: stop acting for it. Never reaches a user."""
+
+
+class Registry:
+    """Typed reads and writes of the tree. Raises what `ports.Coordination` raises.
+
+    Args:
+        tree: the coordination service.
+    """
+
+    def __init__(self, tree: Coordination) -> None:
+        self.tree = tree
+
+    # ------------------------------------------------------------ jobs
+
+    def next_job_id(self) -> str:
+        """Return an id that no other caller ever gets: ``job_0``, ``job_1``, …"""
+        while True:
+            node = self.tree.get("/ids/jobs")
+            number = int(node.data) + 1 if node else 0
+            try:
+                if node:
+                    self.tree.set("/ids/jobs", str(number).encode(), node.version)
+                else:
+                    self.tree.create("/ids/jobs", b"0")
+            except (NodeExists, NodeMissing, VersionConflict):
+                continue  # somebody else took that number
+            return f"job_{number}"
+
+    def submit(self, record: JobRecord) -> None:
+        """Make a job known to the masters."""
+        self.tree.create(_job(record.job_id), record.encode())
+
+    def job_ids(self, watch: Watch | None = None) -> list[str]:
+        """Return all jobs, oldest first."""
+        return sorted(self.tree.children("/jobs", watch), key=_number)
+
+    def job(self, job_id: str, watch: Watch | None = None) -> Held | None:
+        """Return a job's record, or None.
+
+        Raises:
+            BadMessage: the znode holds something else.
+        """
+        node = self.tree.get(_job(job_id), watch)
+        if node is None:
+            return None
+        try:
+            return Held(decode(JobRecord, node.data), node.version)
+        except BadMessage as error:
+            raise BadMessage(f"the znode of {job_id} is {error}") from None
+
+    def require(self, job_id: str) -> Held:
+        """Return a job's record.
+
+        Raises:
+            UnknownJob: there is none.
+        """
+        held = self.job(job_id)
+        if held is None:
+            raise UnknownJob(
+                f"there is no job {job_id}: it was never submitted here, or has been cleared", job_id=job_id
+            )
+        return held
+
+    def amend(self, job_id: str, held: Held, epoch: Epoch, **changes: Any) -> Held:
+        """Write a job's record as its owner under ``epoch``.
+
+        Raises:
+            StaleEpoch: a later epoch has written it, it has ended, or it is gone.
+        """
+        while True:
+            if held.record.epoch > epoch or held.record.state.ended:
+                raise StaleEpoch(job_id)
+            record = held.record.model_copy(update={**changes, "epoch": epoch})
+            try:
+                version = self.tree.set(_job(job_id), record.encode(), held.version)
+            except (VersionConflict, NodeMissing):
+                current = self.job(job_id)
+                if current is None:
+                    raise StaleEpoch(job_id) from None
+                if current.record == record:
+                    return current  # our own write, whose reply was lost
+                held = current
+                continue
+            return Held(record, version)
+
+    def request_cancel(self, job_id: str, now: float) -> bool:
+        """Ask for a job's end, as its client; return False when it has ended otherwise.
+
+        A job that no master has claimed yet is cancelled on the spot.
+        """
+        while True:
+            held = self.require(job_id)
+            record = held.record
+            if record.state.ended or record.cancel_requested:
+                return record.state not in (JobState.COMPLETED, JobState.FAILED)
+            changes: dict[str, Any] = {"cancel_requested": True}
+            if record.epoch == 0:
+                changes |= {"state": JobState.CANCELLED, "ended_at": now}
+            try:
+                self.tree.set(_job(job_id), record.model_copy(update=changes).encode(), held.version)
+            except (VersionConflict, NodeMissing):
+                continue
+            return True
+
+    def delete_job(self, job_id: str) -> bool:
+        """Remove all that the tree has of a job."""
+        return self.tree.delete(_job(job_id))
+
+    # ------------------------------------------------------------ ownership
+
+    def claim(self, job_id: str, master: str) -> Epoch | None:
+        """Become a job's owner; return the epoch, or None when somebody else is."""
+        try:
+            return self.tree.create(f"{_job(job_id)}/owner", master.encode(), ephemeral=True).czxid
+        except NodeExists:
+            node = self.tree.get(f"{_job(job_id)}/owner")
+            return node.czxid if node and node.mine else None
+
+    def owner(self, job_id: str, watch: Watch | None = None) -> str | None:
+        """Return the owning master's name; the watch tells of its end."""
+        node = self.tree.get(f"{_job(job_id)}/owner", watch)
+        return node.data.decode() if node else None
+
+    def release(self, job_id: str) -> None:
+        """Give a job up, if this session owns it."""
+        node = self.tree.get(f"{_job(job_id)}/owner")
+        if node and node.mine:
+            self.tree.delete(f"{_job(job_id)}/owner")
+
+    # ------------------------------------------------------------ members
+
+    def register(self, role: Role, name: str, info: MemberInfo) -> None:
+        """Be a member while the session lasts; call again to change the info, or after the session was lost."""
+        path = f"/{role}/{name}"
+        try:
+            self.tree.create(path, info.encode(), ephemeral=True)
+        except NodeExists:
+            node = self.tree.get(path)
+            if (
+                node is None or not node.mine
+            ):  # left by a session of ours that is over: it would vanish under us
+                self.tree.delete(path)
+                self.tree.create(path, info.encode(), ephemeral=True)
+            else:
+                self.tree.set(path, info.encode())
+
+    def members(self, role: Role, watch: Watch | None = None) -> dict[str, MemberInfo]:
+        """Return the live members by name."""
+        found = {}
+        for name in self.tree.children(f"/{role}", watch):
+            node = self.tree.get(f"/{role}/{name}")
+            if node is not None:
+                found[name] = decode(MemberInfo, node.data)
+        return found
+
+    # ------------------------------------------------------------ for people
+
+    def write_progress(self, job_id: str, progress: ProgressRecord) -> None:
+        """Publish how far a job is."""
+        self._put(job_id, "progress", progress.encode())
+
+    def progress(self, job_id: str) -> ProgressRecord:
+        """Return how far a job is, as last published."""
+        node = self.tree.get(f"{_job(job_id)}/progress")
+        return decode(ProgressRecord, node.data) if node else ProgressRecord()
+
+    def write_page(self, job_id: str, number: int, page: TaskPage) -> None:
+        """Publish a page of task states."""
+        self._put(job_id, f"tasks/{page.phase.value}-{number}", page.encode())
+
+    def pages(self, job_id: str, phase: Phase) -> list[TaskPage]:
+        """Return a phase's pages in order."""
+        names = [
+            name for name in self.tree.children(f"{_job(job_id)}/tasks") if name.startswith(f"{phase.value}-")
+        ]
+        nodes = [self.tree.get(f"{_job(job_id)}/tasks/{name}") for name in sorted(names, key=_page_number)]
+        return [decode(TaskPage, node.data) for node in nodes if node]
+
+    def _put(self, job_id: str, name: str, data: bytes) -> None:
+        path = f"{_job(job_id)}/{name}"
+        try:
+            self.tree.set(path, data)
+        except NodeMissing:
+            if self.tree.get(_job(job_id)) is None:
+                return  # the job was cleared: nothing of it is to come back
+            with suppress(NodeExists):
+                self.tree.create(path, data)
+
+
+def _job(job_id: str) -> str:
+    return f"/jobs/{job_id}"
+
+
+def _number(job_id: str) -> tuple[int, str]:
+    digits = job_id.rpartition("_")[2]
+    return (int(digits) if digits.isdigit() else -1, job_id)
+
+
+def _page_number(name: str) -> int:
+    return int(name.rpartition("-")[2])

@@ -1,0 +1,288 @@
+"""A worker: consume -> check -> run in a child process -> report -> ack.
+
+One thread decides, by turns (`mrq.inbox`); the broker's thread, the coordination's and the executor's only put what
+came into the inbox. User code never runs here, only in the children of `mrq.executor`, which read, run and commit;
+the worker hears how it ended, reports it with a publisher confirm, and only then acks.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import platform
+import socket
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import mrq
+from mrq import envelope
+from mrq.broker.topology import Topology
+from mrq.config import Settings
+from mrq.core.model import PHASES, Phase
+from mrq.errors import BadMessage, MrqError, NodeError, Unavailable
+from mrq.executor.pool import Executor
+from mrq.inbox import Inbox
+from mrq.ports import Broker, Delivery, Session
+from mrq.registry import Registry
+from mrq.wire import Assignment, Control, JobRecord, MemberInfo, Outcome, Report, TaskMessage, decode
+
+log = logging.getLogger(__name__)
+
+PYTHON = ".".join(platform.python_version_tuple()[:2])
+UNKNOWN_JOB_PATIENCE = 5.0
+"""Seconds to wait for the record of a job that this worker's ZooKeeper server may not have heard of yet."""
+RETRY_DELAY = 1.0
+"""Seconds before a task that could not be run here goes back to its queue."""
+REGISTER_EVERY = 1.0
+
+
+@dataclass(slots=True)
+class _Running:
+    """A task in a child process, and the delivery to ack for it."""
+
+    task: TaskMessage
+    delivery: Delivery
+
+
+class Worker:
+    """Runs up to ``settings.slots`` tasks of each phase at once.
+
+    Args:
+        name: unique among the workers.
+        registry: of the coordination service; the worker registers itself there.
+        broker: where tasks come from and reports go.
+        store: the address that the children open (`mrq.store.address`).
+        settings: for slots, sizes and patience.
+    """
+
+    def __init__(
+        self, name: str, registry: Registry, broker: Broker, store: dict[str, Any], settings: Settings
+    ) -> None:
+        self.name = name
+        self._registry = registry
+        self._broker = broker
+        self._store = store
+        self._settings = settings
+        self._topology = Topology.from_settings(settings)
+        self._inbox = Inbox()
+        self._executor = Executor(warm=settings.slots, name=name)
+        self._running: dict[tuple[str, Phase, int], _Running] = {}
+        self._records: dict[str, JobRecord] = {}
+        self._draining = False
+        self._shown: MemberInfo | None = None
+
+    # ------------------------------------------------------------ life
+
+    def run(self) -> None:
+        """Serve until `stop`; then let running tasks end, at most ``settings.drain_timeout`` seconds."""
+        self._registry.tree.add_listener(lambda state: self._inbox.put(partial(self._on_session, state)))
+        self._register()
+        self._inbox.every(REGISTER_EVERY, self._register)
+        self._broker.subscribe(self._enqueue(self._on_control)).bind(self._topology.control, "")
+        for phase in PHASES:
+            self._broker.consume(
+                self._topology.queue(phase), self._settings.slots, self._enqueue(self._on_delivery)
+            )
+        log.info("worker %s is ready: %d slots", self.name, self._settings.slots)
+        try:
+            self._inbox.serve(until=lambda: self._draining and not self._running)
+        finally:
+            self._executor.close()
+
+    def stop(self) -> None:
+        """Have `run` drain and return. Any thread may call it."""
+        self._inbox.put(self._drain)
+
+    def healthy(self) -> bool:
+        """Whether the worker is connected and consuming."""
+        return self._broker.healthy()
+
+    def _drain(self) -> None:
+        if not self._draining:
+            self._draining = True
+            log.info("worker %s drains: %d tasks run", self.name, len(self._running))
+            self._broker.stop_consuming()
+            self._inbox.later(self._settings.drain_timeout, self._inbox.stop)
+
+    # ------------------------------------------------------------ deliveries
+
+    def _enqueue(self, handler: Any) -> Any:
+        return lambda delivery: self._inbox.put(partial(handler, delivery))
+
+    def _on_delivery(self, delivery: Delivery) -> None:
+        if self._draining:
+            delivery.reject(requeue=True)
+            return
+        try:
+            task = decode(TaskMessage, delivery.message.body)
+        except BadMessage as error:
+            log.error("a message in %s goes to the dead letters: %s", delivery.queue, error)
+            delivery.reject(requeue=False)
+            return
+        self._consider(task, delivery, waited=0.0)
+
+    def _consider(self, task: TaskMessage, delivery: Delivery, waited: float) -> None:
+        """Run a task, unless its job is over, unknown, or owned under a later epoch."""
+        try:
+            record = self._record(task.job_id)
+        except (Unavailable, NodeError, BadMessage) as error:
+            log.warning("%s goes back to its queue: %s", task.task_id, error, extra=_fields(task))
+            self._inbox.later(RETRY_DELAY, partial(delivery.reject, requeue=True))
+            return
+        if record is None and waited < UNKNOWN_JOB_PATIENCE:
+            self._inbox.later(0.2, partial(self._consider, task, delivery, waited + 0.2))
+        elif record is None or record.state.ended or record.cancel_requested or task.epoch < record.epoch:
+            log.info("%s is dropped: its job or its epoch is over", task.task_id, extra=_fields(task))
+            delivery.ack()
+        elif record.python != PYTHON:
+            message = (
+                f"the functions were pickled by Python {record.python}, worker {self.name} runs {PYTHON}"
+            )
+            self._report(task, Outcome(kind="refused", type="VersionMismatch", message=message), delivery)
+        else:
+            self._start(task, delivery, record)
+
+    def _start(self, task: TaskMessage, delivery: Delivery, record: JobRecord) -> None:
+        key = (task.job_id, task.phase, task.index)
+        running = self._running.get(key)
+        if running is not None:
+            self._redelivered(running, task, delivery)
+            return
+        self._running[key] = _Running(task, delivery)
+        self._broker.publish([envelope.report(self._topology, self._report_of(task))])
+        assignment = Assignment(
+            task=task,
+            key=record.key,
+            n_map=record.n_map,
+            n_reduce=record.n_reduce,
+            input_length=record.input_length,
+            frame_bytes=self._settings.frame_bytes,
+            store=self._store,
+            check_first=task.attempt > 0 or delivery.delivery_count > 0,
+        )
+        self._executor.start(assignment, record.task_timeout, self._on_outcome_elsewhere)
+
+    def _redelivered(self, running: _Running, task: TaskMessage, delivery: Delivery) -> None:
+        """The task runs here already: its first channel is gone, or a new epoch asks for it too."""
+        newer = (task.epoch, task.attempt) >= (running.task.epoch, running.task.attempt)
+        old = running.delivery
+        if newer:
+            self._running[task.job_id, task.phase, task.index] = _Running(task, delivery)
+        (old if newer else delivery).ack()
+        self._broker.publish([envelope.report(self._topology, self._report_of(running.task))])
+        if newer:
+            self._broker.publish([envelope.report(self._topology, self._report_of(task))])
+
+    def _record(self, job_id: str) -> JobRecord | None:
+        """Return the job's record, cached until its watch fires."""
+        record = self._records.get(job_id)
+        if record is None:
+            held = self._registry.job(job_id, lambda _path: self._inbox.put(partial(self._forget, job_id)))
+            if held is None:
+                return None
+            record = self._records[job_id] = held.record
+        return record
+
+    def _forget(self, job_id: str) -> None:
+        self._records.pop(job_id, None)
+
+    # ------------------------------------------------------------ outcomes
+
+    def _on_outcome_elsewhere(self, assignment: Assignment, outcome: Outcome) -> None:
+        self._inbox.put(partial(self._on_outcome, assignment.task, outcome))
+
+    def _on_outcome(self, ran: TaskMessage, outcome: Outcome) -> None:
+        running = self._running.pop((ran.job_id, ran.phase, ran.index), None)
+        if running is None:
+            return
+        task, delivery = running.task, running.delivery
+        log.info("%s: %s %s", task.task_id, outcome.kind, outcome.message, extra=_fields(task))
+        if outcome.kind != "killed":
+            self._report(task, outcome, delivery)
+        elif outcome.type == "StoreFull":
+            self._report(task, outcome.model_copy(update={"kind": "refused"}), delivery)
+        elif self._is_over(task.job_id):
+            delivery.ack()
+        else:  # not the task's fault: the store is away, or our own helper died
+            log.warning("%s goes back to its queue: %s", task.task_id, outcome.message, extra=_fields(task))
+            self._inbox.later(RETRY_DELAY, partial(delivery.reject, requeue=True))
+
+    def _is_over(self, job_id: str) -> bool:
+        try:
+            record = self._record(job_id)
+        except MrqError:
+            return False
+        return record is None or record.state.ended or record.cancel_requested
+
+    def _report(self, task: TaskMessage, outcome: Outcome, delivery: Delivery) -> None:
+        """Tell the master, and ack once the broker has confirmed that; unconfirmed, it is delivered again."""
+        message = envelope.report(self._topology, self._report_of(task, outcome))
+
+        def confirmed(publish: Any) -> None:
+            error = publish.exception()
+            if error is None:
+                delivery.ack()
+            else:
+                log.warning("the report of %s was not sent: %s", task.task_id, error, extra=_fields(task))
+                delivery.reject(requeue=True)
+
+        self._broker.publish([message]).add_done_callback(confirmed)
+
+    def _report_of(self, task: TaskMessage, outcome: Outcome | None = None) -> Report:
+        return Report(
+            job_id=task.job_id,
+            phase=task.phase,
+            index=task.index,
+            epoch=task.epoch,
+            attempt=task.attempt,
+            worker=self.name,
+            outcome=outcome,
+        )
+
+    # ------------------------------------------------------------ orders and membership
+
+    def _on_control(self, delivery: Delivery) -> None:
+        delivery.ack()
+        try:
+            order = decode(Control, delivery.message.body)
+        except BadMessage as error:
+            log.error("an order is ignored: %s", error)
+            return
+        if order.order == "cancel":
+            self._forget(order.job_id)
+            self._executor.kill(order.job_id)
+        else:
+            running = [r.task for r in self._running.values() if r.task.job_id == order.job_id]
+            self._broker.publish([envelope.report(self._topology, self._report_of(task)) for task in running])
+
+    def _on_session(self, state: Session) -> None:
+        if state is Session.LOST:
+            self._records.clear()
+            self._shown = None
+        elif state is Session.CONNECTED:
+            self._records.clear()  # their watches may be gone with an old session
+            self._register()
+
+    def _register(self) -> None:
+        info = MemberInfo(
+            hostname=socket.gethostname(),
+            pid=os.getpid(),
+            python=PYTHON,
+            mrq=mrq.__version__,
+            slots=self._settings.slots,
+            state="draining" if self._draining else "busy" if self._running else "idle",
+            jobs=len({key[0] for key in self._running}),
+        )
+        if info == self._shown:
+            return
+        try:
+            self._registry.register("workers", self.name, info)
+            self._shown = info
+        except (Unavailable, NodeError) as error:
+            log.warning("worker %s is not registered: %s", self.name, error)
+
+
+def _fields(task: TaskMessage) -> dict[str, Any]:
+    """What every log record of a task carries."""
+    return {"job": task.job_id, "task": f"{task.phase.value} {task.index}", "attempt": task.attempt}
