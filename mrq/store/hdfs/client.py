@@ -19,7 +19,7 @@ import requests
 from hdfs import InsecureClient
 from requests.adapters import HTTPAdapter
 
-from mrq.errors import StoreUnavailable
+from mrq.errors import StoreError, StoreUnavailable
 from mrq.store.address import HdfsAddress
 from mrq.store.hdfs.replies import refusal
 
@@ -148,6 +148,21 @@ class Once:
         except Exception as error:
             self.error = error
             raise
+
+
+def field(reply: requests.Response, *names: str) -> Any:
+    """Return what a reply's JSON has under these names.
+
+    Raises:
+        StoreError: it has no such thing.
+    """
+    try:
+        found = reply.json()
+        for name in names:
+            found = found[name]
+    except (ValueError, KeyError, TypeError):
+        raise StoreError(f"that was no answer of HDFS: is hdfs_urls right? {reply.text[:100]}") from None
+    return found
 
 
 def _session(address: HdfsAddress) -> requests.Session:

@@ -21,7 +21,7 @@ from urllib3.exceptions import HTTPError
 from mrq.errors import AuthenticationFailed, MrqError, StoreError, StoreNotFound, StoreUnavailable
 from mrq.ports import FileStatus
 from mrq.store.address import HdfsAddress
-from mrq.store.hdfs.client import GatewayClient, Once, Pieces
+from mrq.store.hdfs.client import GatewayClient, Once, Pieces, field
 from mrq.store.hdfs.replies import PastTheEnd, TryAgain
 from mrq.store.paths import checked, parent
 from mrq.store.paths import name as last_name
@@ -106,7 +106,7 @@ class HdfsStore:
         raise TryAgain("HDFS did not move it, though the source is there and the target is free")
 
     def _move(self, source: str, target: str) -> bool:
-        return bool(self._client._rename(source, destination=self._client.resolve(target)).json()["boolean"])
+        return bool(field(self._client._rename(source, destination=self._client.resolve(target)), "boolean"))
 
     def status(self, path: str) -> FileStatus | None:
         """See `mrq.ports.Store.status`; the root's path is ``""``."""
@@ -115,7 +115,7 @@ class HdfsStore:
 
     def _status(self, path: str) -> FileStatus | None:
         try:
-            return _entry(last_name(path), self._client._get_file_status(path).json()["FileStatus"])
+            return _entry(last_name(path), field(self._client._get_file_status(path), "FileStatus"))
         except StoreNotFound:
             return None
 
@@ -126,7 +126,7 @@ class HdfsStore:
 
     def _entries(self, path: str) -> Iterable[FileStatus]:
         try:
-            found = self._client._list_status(path).json()["FileStatuses"]["FileStatus"]
+            found = field(self._client._list_status(path), "FileStatuses", "FileStatus")
         except StoreNotFound:
             return ()
         if len(found) == 1 and not found[0]["pathSuffix"]:
@@ -145,7 +145,7 @@ class HdfsStore:
 
     def _delete(self, path: str) -> bool:
         try:
-            return bool(self._client._delete(path, recursive="true").json()["boolean"])
+            return bool(field(self._client._delete(path, recursive="true"), "boolean"))
         except StoreNotFound:
             return False
 
