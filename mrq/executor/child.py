@@ -1,0 +1,104 @@
+"""One job's tasks, one after the other, in a process of their own: the only place where users' functions run.
+
+A child knows the store's address and one job's key. Whatever a function does to it, up to ending it, the
+worker lives.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import sys
+import traceback
+from contextlib import suppress
+from typing import Any
+
+from mrq import code, layout
+from mrq.blob import Signer
+from mrq.errors import BadMessage, MrqError
+from mrq.executor import phases
+from mrq.executor.channel import frame, receive
+from mrq.ports import Store
+from mrq.store.address import open_store
+from mrq.wire import Assignment, Outcome, decode
+
+_MESSAGE_CHARACTERS = 500
+
+
+def serve(channel: socket.socket) -> None:
+    """Run what comes through the channel until the worker closes it."""
+    home, pid = os.getcwd(), os.getpid()
+    runner = Runner()
+    while (body := receive(channel)) is not None:
+        outcome = runner.run(decode(Assignment, body))
+        if os.getpid() != pid:  # a function forked, and its copy came back here
+            os._exit(1)
+        for stream in (sys.stdout, sys.stderr):
+            with suppress(Exception):  # functions close them, or put others in their place
+                stream.flush()
+        channel.sendall(frame(outcome.encode()))
+        with suppress(OSError):  # functions change it, and remove it
+            os.chdir(home)
+
+
+class Runner:
+    """Runs assignments, and keeps the store open and the job's functions loaded from one to the next."""
+
+    def __init__(self) -> None:
+        self._address: dict[str, Any] | None = None
+        self._store: Store | None = None
+        self._code: dict[str, phases.Code] = {}
+
+    def run(self, assignment: Assignment) -> Outcome:
+        """Run one task; whatever happens is told by the outcome."""
+        try:
+            store = self._open(assignment.store)
+            try:
+                return phases.run(assignment, store, lambda: self._load(assignment, store))
+            except phases.UserError as carrier:
+                return _raised(carrier.error, assignment, store)
+        except BadMessage as error:  # forged, damaged, or of another version: it would be so each time
+            return _of(error, "refused")
+        except (MrqError, OSError) as error:  # the store's trouble or this machine's, not the task's
+            return _of(error, "killed")
+        except MemoryError as error:
+            return _of(error, "crashed")
+        except Exception as error:
+            traceback.print_exc()
+            return _of(error, "refused", "a fault of mrq's own: ")
+
+    def _open(self, address: dict[str, Any]) -> Store:
+        if self._store is None or self._address != address:
+            self._store = open_store(address)
+            self._address = address
+        return self._store
+
+    def _load(self, assignment: Assignment, store: Store) -> phases.Code:
+        """Return the job's functions; verified before a byte is unpickled."""
+        job_id = assignment.task.job_id
+        if job_id not in self._code:
+            sealed = store.read(layout.code(job_id))
+            payload = Signer(bytes.fromhex(assignment.key), job_id).open("code", "", sealed)
+            try:
+                self._code[job_id] = code.unpack(payload)
+            except BaseException as error:  # modules that lack here, and all that a user's module may raise
+                raise phases.UserError(error) from None
+        return self._code[job_id]
+
+
+def _raised(error: BaseException, assignment: Assignment, store: Store) -> Outcome:
+    task = assignment.task
+    signer = Signer(bytes.fromhex(assignment.key), task.job_id)
+    path = layout.error(task)
+    store.write(path, code.dump_error(error, signer, task.phase, task.index, task.attempt + 1))
+    return _of(error, "raised").model_copy(update={"path": path})
+
+
+def _of(error: BaseException, kind: Any, prefix: str = "") -> Outcome:
+    try:
+        text = str(error)
+    except Exception:  # a __str__ of the user's
+        text = "its message can't be shown"
+    # A lone surrogate is no UTF-8, so no JSON.
+    text = text.encode("utf-8", "backslashreplace").decode()
+    return Outcome(kind=kind, type=type(error).__name__, message=(prefix + text)[:_MESSAGE_CHARACTERS])
