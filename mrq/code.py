@@ -14,13 +14,14 @@ import sys
 import sysconfig
 import threading
 import traceback
+from collections import ChainMap
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache, partial
 from importlib.machinery import EXTENSION_SUFFIXES
 from pathlib import Path
-from types import ModuleType, TracebackType
-from typing import Any
+from types import CodeType, ModuleType, TracebackType
+from typing import Any, ClassVar
 
 import cloudpickle
 from cloudpickle import cloudpickle as internals
@@ -47,12 +48,28 @@ def pack(map_func: MapFunction, reduce_func: ReduceFunction) -> bytes:
     """
     with by_value():
         try:
-            return bytes(cloudpickle.dumps((map_func, reduce_func)))
+            return _dumps((map_func, reduce_func))
         except Exception as error:  # whatever a __reduce__ of the user's raises
             for role, function in (("map_func", map_func), ("reduce_func", reduce_func)):
                 if _failure(function) is not None:
                     raise NotShippable(_explain(role, function, error)) from error
             raise NotShippable(f"map_func and reduce_func can't be pickled together: {error}") from error
+
+
+def _dumps(value: object) -> bytes:
+    file = io.BytesIO()
+    _Pickler(file).dump(value)
+    return file.getvalue()
+
+
+def _reduce_code(code: CodeType) -> tuple[Any, ...]:
+    """Keep the file's name, which cloudpickle leaves out: a traceback is of little use without it."""
+    maker, args = internals._code_reduce(code)
+    return maker, tuple(code.co_filename if arg == "<dynamic-code>" else arg for arg in args)
+
+
+class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle carries no type information
+    dispatch_table: ClassVar[Any] = ChainMap({CodeType: _reduce_code}, cloudpickle.Pickler.dispatch_table)
 
 
 def unpack(payload: bytes) -> tuple[MapFunction, ReduceFunction]:
