@@ -69,7 +69,8 @@ class Board:
     def _state(self, job: Job, phase: Phase, index: int) -> TaskState:
         if job.state.value == phase.value:
             return task_state(job, index)
-        return TaskState.COMPLETED if _is_over(job, phase) else TaskState.PENDING
+        over = _is_over(job, phase) or (phase, index) in self._counted
+        return TaskState.COMPLETED if over else TaskState.PENDING
 
     def _done(self, job: Job, phase: Phase) -> int:
         if job.state.value == phase.value:

@@ -108,7 +108,7 @@ class Settings(BaseSettings):
         given = {name: value for name, value in arguments.items() if value is not None}
         try:
             from_file = tomllib.loads(Path(path).read_text(encoding="utf-8")) if path else {}
-        except (OSError, tomllib.TOMLDecodeError) as error:
+        except (OSError, ValueError) as error:  # a ValueError: neither TOML nor UTF-8
             raise ConfigurationError(f"the settings file {path} can't be read: {error}") from error
         in_environment = {name for name in from_file if f"MRQ_{name.upper()}" in os.environ}
         merged = {name: value for name, value in from_file.items() if name not in in_environment} | given
@@ -130,6 +130,6 @@ def split_address(address: str) -> tuple[str, int]:
         ValueError: it has another form.
     """
     host, colon, port = address.rpartition(":")
-    if not colon or not host or not port.isdigit() or not 0 < int(port) < 65536:
+    if not colon or not host or not port.isdecimal() or not 0 < int(port) < 65536:
         raise ValueError(f"{address!r} is not of the form host:port")
     return host.strip("[]"), int(port)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Mapping
 from concurrent.futures import CancelledError, Future, InvalidStateError
 from concurrent.futures._base import CANCELLED, CANCELLED_AND_NOTIFIED, FINISHED, PENDING, RUNNING
@@ -59,7 +58,6 @@ class JobFuture(Future[Result]):
         self.job_id = job_id
         self._request_cancel = cancel
         self._read_progress = progress
-        self._cancelling = threading.Lock()
 
     def cancel(self) -> bool:
         """Cancel the job, also while it runs.
@@ -68,10 +66,9 @@ class JobFuture(Future[Result]):
             False when the job has ended otherwise, or when the cluster could not be told in time; True when it
             is cancelled. Its tasks' processes then end within seconds.
         """
-        with self._cancelling:
-            if self.cancelled():
-                return True
-            return not self.done() and self._request_cancel() and self.end_cancelled()
+        if self.done():
+            return self.cancelled()
+        return self._request_cancel() and self.end_cancelled()
 
     def progress(self) -> Progress:
         """Return how far the job is, as its master last published it.
@@ -108,9 +105,11 @@ class JobFuture(Future[Result]):
             if self._state in (CANCELLED, CANCELLED_AND_NOTIFIED):
                 return True
             # The base class refuses to cancel a running call, since a thread can't be stopped. A job can.
-            self._state = PENDING
-        super().cancel()
-        self.set_running_or_notify_cancel()  # or wait() and as_completed() would never hear of it
+            # In one go, for another thread may begin, end or cancel the future meanwhile.
+            self._state = CANCELLED
+            self.set_running_or_notify_cancel()  # or wait() and as_completed() would never hear of it
+            self._condition.notify_all()
+        self._invoke_callbacks()  # type: ignore[attr-defined]  # typeshed does not know it
         return True
 
     def __repr__(self) -> str:

@@ -73,7 +73,8 @@ class Inbox:
             due.append(heapq.heappop(self._timers)[2])
         if due:
             return due
-        wait = self._timers[0][0] - now if self._timers else None
+        # Another thread may have added a timer meanwhile that is due already.
+        wait = max(self._timers[0][0] - now, 0.0) if self._timers else None
         try:
             item = self._calls.get(timeout=wait)
         except queue.Empty:

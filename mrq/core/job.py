@@ -10,7 +10,7 @@ ignored. Only a commit counts whoever made it, for the committed file is the tru
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
 from types import MappingProxyType
 from typing import Any, TypeVar
@@ -117,7 +117,7 @@ def _claimed(job: Job, event: JobClaimed) -> tuple[Job, Commands]:
     state = M if event.state is S else event.state
     fresh = Job(spec=job.spec, epoch=event.epoch, state=state)
     done = event.committed.get(fresh.phase, frozenset())
-    fresh = replace(fresh, committed=sum(1 << i for i in done))
+    fresh = replace(fresh, committed=_bits(done, fresh.spec.n_tasks(fresh.phase)))
     return _advance(fresh, event.now, persist=True)
 
 
@@ -132,6 +132,8 @@ def _started(job: Job, event: TaskStarted) -> tuple[Job, Commands]:
 def _done(job: Job, event: TaskDone) -> tuple[Job, Commands]:
     if event.phase is not job.phase or job.committed >> event.index & 1:
         return job, ()  # told twice, or of a phase that is over
+    if event.index >= job.spec.n_tasks(job.phase):
+        return job, ()  # a file that happens to have a number for its name
     _move(job, event.index, "commit")
     job = replace(
         job,
@@ -174,7 +176,7 @@ def _lost(job: Job, event: TaskLost) -> tuple[Job, Commands]:
     return _retry(job, event.index, after, event.now, event.now)
 
 
-def _cancelled(job: Job, event: CancelRequested) -> tuple[Job, Commands]:
+def _cancelled(job: Job, _event: CancelRequested) -> tuple[Job, Commands]:
     return replace(job, state=CANCELLED), (Cancel(), Forget())
 
 
@@ -249,6 +251,15 @@ def _is_current(job: Job, event: TaskStarted | TaskFailed | TaskLost) -> bool:
         return False
     outstanding = job.outstanding.get(event.index)
     return outstanding is not None and outstanding.attempt == event.attempt
+
+
+def _bits(indices: Collection[int], n_tasks: int) -> int:
+    """Return the bit set of those below ``n_tasks``, in time proportional to it."""
+    bits = bytearray(n_tasks // 8 + 1)
+    for index in indices:
+        if index < n_tasks:
+            bits[index // 8] |= 1 << index % 8
+    return int.from_bytes(bits, "little")
 
 
 def _move(job: Job, index: int, action: str) -> TaskState:
