@@ -50,7 +50,7 @@ class Registry:
     # ------------------------------------------------------------ jobs
 
     def next_job_id(self) -> str:
-        """Return an id that no other caller ever gets: ``job_0``, ``job_1``, …"""
+        """Return an id that no other caller ever gets: ``job_0``, ``job_1`` and so on."""
         while True:
             node = self.tree.get("/ids/jobs")
             number = int(node.data) + 1 if node else 0
@@ -116,6 +116,9 @@ class Registry:
                     raise StaleEpoch(job_id) from None
                 if current.record == record:
                     return current  # our own write, whose reply was lost
+                before, now = held.record, current.record
+                if (now.epoch, now.state) != (before.epoch, before.state):
+                    raise StaleEpoch(job_id) from None  # what we meant to write rests on an old reading
                 held = current
                 continue
             return Held(record, version)

@@ -66,7 +66,7 @@ class Worker:
         self._settings = settings
         self._topology = Topology.from_settings(settings)
         self._inbox = Inbox()
-        self._executor = Executor(warm=settings.slots, name=name)
+        self._executor = Executor(warm=settings.slots, name=name, preload=(f"mrq.store.{store['kind']}",))
         self._running: dict[tuple[str, Phase, int], _Running] = {}
         self._records: dict[str, JobRecord] = {}
         self._draining = False

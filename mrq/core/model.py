@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from enum import Enum
+from enum import StrEnum
 from types import MappingProxyType
 
 Epoch = int
 """A fencing token: the transaction id of a job's claim. A later claim has a greater one."""
 
 
-class Phase(str, Enum):
+class Phase(StrEnum):
     """The three kinds of task, in the order in which a job goes through them."""
 
     MAP = "map"
@@ -27,7 +27,7 @@ class Phase(str, Enum):
 PHASES = tuple(Phase)
 
 
-class JobState(str, Enum):
+class JobState(StrEnum):
     """Where a job is: in a phase, or at one of three ends."""
 
     SUBMITTED = "submitted"
@@ -44,7 +44,7 @@ class JobState(str, Enum):
         return self in (JobState.COMPLETED, JobState.FAILED, JobState.CANCELLED)
 
 
-class TaskState(str, Enum):
+class TaskState(StrEnum):
     """Where a task is."""
 
     PENDING = "pending"  # to be published

@@ -1,0 +1,196 @@
+"""A cluster of real processes for tests: masters and workers as a user starts them, on the real servers."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from mrq.config import Settings
+from mrq.connect import Client
+from mrq.core.model import PHASES, Phase, TaskState
+from mrq.registry import Registry
+
+PATIENCE = 60.0
+"""Seconds after which a condition that does not hold fails its test."""
+MARK = "MRQ_TEST_MARK"
+
+
+def eventually(condition: Callable[[], Any], what: str, seconds: float = PATIENCE) -> Any:
+    """Return what the condition gives as soon as it is true."""
+    end = time.monotonic() + seconds
+    while not (value := condition()):
+        assert time.monotonic() < end, f"{what}: not within {seconds:g} s"
+        time.sleep(0.02)
+    return value
+
+
+class Cluster:
+    """Masters and workers that are processes of their own, and a client.
+
+    Args:
+        settings: of the servers.
+        folder: for logs.
+        more: settings as environment variables for the processes.
+    """
+
+    def __init__(self, settings: Settings, folder: Path, **more: str) -> None:
+        self.settings = settings
+        self.folder = folder
+        self.mark = uuid.uuid4().hex
+        self.more = more
+        self.processes: dict[str, subprocess.Popen[bytes]] = {}
+        self.client = Client(settings)
+        self.registry: Registry = self.client._registry
+
+    def start(self, n_masters: int = 1, n_workers: int = 2, **more: str) -> None:
+        """Start so many more, and wait until all are registered."""
+        for role, number in (("master", n_masters), ("worker", n_workers)):
+            for _ in range(number):
+                self.start_one(role, **more)
+        self.wait_registered()
+
+    def start_one(self, role: str, name: str | None = None, **more: str) -> str:
+        """Start a master or worker."""
+        name = name or f"{role}-{sum(n.startswith(role) for n in self.processes)}"
+        environment = os.environ | self.more | more | {"MRQ_NAME": name, MARK: self.mark}
+        log = open(self.folder / f"{name}.log", "ab")  # noqa: SIM115  # the process keeps it
+        with log:
+            self.processes[name] = subprocess.Popen(
+                [sys.executable, "-m", "mrq.cli", role], stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+                env=environment, start_new_session=True,
+            )  # fmt: skip
+        return name
+
+    def wait_registered(self) -> None:
+        """Wait until every process that runs is registered."""
+
+        def all_there() -> bool:
+            for name, process in self.processes.items():
+                if process.poll() not in (None, -signal.SIGKILL):
+                    raise AssertionError(f"{name} ended with {process.returncode}:\n{self.log(name)[-3000:]}")
+            alive = {name for name, process in self.processes.items() if process.poll() is None}
+            members = {*self.registry.members("masters"), *self.registry.members("workers")}
+            return alive <= members
+
+        eventually(all_there, "all masters and workers are registered")
+
+    def log(self, name: str) -> str:
+        """Return what a process has logged."""
+        return (self.folder / f"{name}.log").read_text(errors="replace")
+
+    def kill(self, name: str, number: int = signal.SIGKILL) -> None:
+        """Send a process a signal, as ``kill -9`` does."""
+        self.processes[name].send_signal(number)
+        if number == signal.SIGKILL:
+            self.processes[name].wait(PATIENCE)
+
+    def owner(self, job_id: str) -> str:
+        """Return the name of the master that owns a job."""
+        return str(eventually(lambda: self.registry.owner(job_id), f"{job_id} is owned"))
+
+    def worker_of(self, job_id: str, phase: Phase, index: int | None = None) -> str:
+        """Return the name of a worker that has a running task of a phase, as its master shows it."""
+
+        def found() -> str:
+            for page in self.registry.pages(job_id, phase):
+                for row in page.rows:
+                    wanted = index is None or row.index == index
+                    if row.state is TaskState.RUNNING and row.worker and wanted:
+                        return row.worker
+            return ""
+
+        return str(eventually(found, f"a {phase.value} task of {job_id} runs"))
+
+    def stop(self) -> dict[str, int]:
+        """Have all processes drain; return their exit codes."""
+        for process in self.processes.values():
+            process.send_signal(signal.SIGCONT)
+            if process.poll() is None:
+                process.terminate()
+        codes = {}
+        for name, process in self.processes.items():
+            try:
+                codes[name] = process.wait(PATIENCE)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                codes[name] = process.wait()
+        return codes
+
+    def left_over(self) -> list[str]:
+        """Return what is left of processes that carry this cluster's mark, as command lines."""
+        found = []
+        for folder in Path("/proc").glob("[0-9]*"):
+            with suppress(OSError):
+                if f"{MARK}={self.mark}".encode() not in (folder / "environ").read_bytes():
+                    continue
+                state = (folder / "stat").read_text().rpartition(")")[2].split()[0]
+                if state not in "ZX":
+                    found.append((folder / "cmdline").read_bytes().replace(b"\0", b" ").decode())
+        return found
+
+
+@contextmanager
+def running(
+    settings: Settings, folder: Path, n_masters: int = 1, n_workers: int = 2, **more: str
+) -> Iterator[Cluster]:
+    """Run a cluster; at the end stop it and see that it leaves nothing."""
+    cluster = Cluster(settings, folder, **more)
+    try:
+        cluster.start(n_masters, n_workers)
+        yield cluster
+        cluster.client.clear(force=True)
+        codes = cluster.stop()
+        unexpected = {name: code for name, code in codes.items() if code not in (0, -signal.SIGKILL)}
+        assert not unexpected, f"exit codes {unexpected}: {[cluster.log(n)[-2000:] for n in unexpected]}"
+        check_nothing_is_left(cluster)
+    except BaseException:
+        for name in cluster.processes:
+            print(f"--- {name}\n{cluster.log(name)[-4000:]}")
+        raise
+    finally:
+        cluster.stop()
+        cluster.client.close()
+
+
+def check_nothing_is_left(cluster: Cluster) -> None:
+    """Fail unless queues, znodes, files and processes of the cluster are gone."""
+    from mrq.broker.rabbitmq import RabbitMQBroker
+
+    settings = cluster.settings
+    tree = cluster.registry.tree
+    eventually(lambda: not cluster.left_over(), f"no process is left over, {cluster.left_over()}", 15)
+    eventually(lambda: not tree.children("/masters") and not tree.children("/workers"), "no member is left", 30)
+    assert tree.children("/jobs") == []
+    assert cluster.client._store.list("jobs") == []
+    broker = RabbitMQBroker(settings)
+    try:
+        eventually(
+            lambda: all(depth.ready == 0 and depth.consumers == 0 for depth in broker.depths().values()),
+            f"queues are empty, {broker.depths()}",
+            30,
+        )
+    finally:
+        broker.close()
+    eventually(lambda: private_queues(settings) == [], f"no private queue is left, {private_queues(settings)}", 30)
+
+
+def private_queues(settings: Settings) -> list[str]:
+    """Return the names of the queues below our prefix that are not the four durable ones."""
+    import requests
+
+    session = requests.Session()
+    session.trust_env = False
+    session.auth = (settings.username, settings.password.get_secret_value())
+    reply = session.get(f"{settings.rabbitmq_management_url}/api/queues/{settings.rabbitmq_vhost}", timeout=10)
+    reply.raise_for_status()
+    durable = {f"{settings.rabbitmq_prefix}.{name}" for name in (*(p.value for p in PHASES), "dead")}
+    names = [queue["name"] for queue in reply.json()]
+    return [name for name in names if name.startswith(f"{settings.rabbitmq_prefix}.") and name not in durable]
