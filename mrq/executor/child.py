@@ -52,11 +52,7 @@ class Runner:
     def run(self, assignment: Assignment) -> Outcome:
         """Run one task; whatever happens is told by the outcome."""
         try:
-            store = self._open(assignment.store)
-            try:
-                return phases.run(assignment, store, lambda: self._load(assignment, store))
-            except phases.UserError as carrier:
-                return _raised(carrier.error, assignment, store)
+            return self._run(assignment, self._open(assignment.store))
         except BadMessage as error:  # forged, damaged, or of another version: it would be so each time
             return _of(error, "refused")
         except (MrqError, OSError) as error:  # the store's trouble or this machine's, not the task's
@@ -66,6 +62,16 @@ class Runner:
         except Exception as error:
             traceback.print_exc()
             return _of(error, "refused", "a fault of mrq's own: ")
+
+    def _run(self, assignment: Assignment, store: Store) -> Outcome:
+        try:
+            return phases.run(assignment, store, lambda: self._load(assignment, store))
+        except phases.UserError as carrier:
+            return _raised(carrier.error, assignment, store)
+        except Exception:
+            raise
+        except BaseException as error:  # SystemExit and its like: nobody but a function raises these here
+            return _raised(error, assignment, store)
 
     def _open(self, address: dict[str, Any]) -> Store:
         if self._store is None or self._address != address:
