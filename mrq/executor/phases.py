@@ -1,0 +1,272 @@
+"""What a child process does for a task: read, run the user's function, write, commit.
+
+    map       split i of the input           ─▶ map_func, group, sort ─▶ n_reduce partitions of (key, [values])
+    shuffle   partition r of all map results ─▶ merge                 ─▶ one partition of (key, [values])
+    reduce    shuffle result r               ─▶ reduce_func           ─▶ one partition of (key, y)
+
+A result is written as an attempt's own file and committed by renaming it: the first attempt to come wins, and the
+others report the winner's.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from itertools import chain
+from typing import Any, TypeVar
+
+from mrq import inputs, layout, serial
+from mrq.blob import Signer
+from mrq.core.grouping import Group, group, merge
+from mrq.core.keys import partition_of
+from mrq.core.model import Phase
+from mrq.errors import MrqError, NotShippable, StoreError
+from mrq.ports import Store
+from mrq.segment import CHUNK_BYTES, SegmentReader, SegmentSummary, SegmentWriter
+from mrq.spool import write_whole
+from mrq.wire import Assignment, Outcome, Stats
+
+T = TypeVar("T")
+
+MapFunction = Callable[..., Any]
+ReduceFunction = Callable[..., Any]
+Code = tuple[MapFunction, ReduceFunction]
+
+_READERS = 8
+"""How many map results a shuffle task opens at the same time."""
+_MERGE_BYTES = 64 * 2**20
+"""What a shuffle task may hold of all its inputs together, pickled; so map results have smaller frames if many."""
+_LEAST_BYTES = 32 * 1024
+
+
+class UserError(Exception):
+    """Carries what user code raised: a function, an iterator, a key's ``__eq__``, a class's unpickling.
+
+    Attributes:
+        error: the exception, with its traceback.
+    """
+
+    def __init__(self, error: BaseException) -> None:
+        super().__init__(error)
+        self.error = error
+
+
+def run(assignment: Assignment, store: Store, load_code: Callable[[], Code]) -> Outcome:
+    """Run one task and commit its result.
+
+    Args:
+        assignment: the task and all it needs.
+        store: where the files are.
+        load_code: returns the job's two functions; called before any data is unpickled, so that its classes are there.
+
+    Returns:
+        an outcome of kind ``done``.
+
+    Raises:
+        UserError: user code raised.
+        BadMessage: a file is damaged, or not the job's.
+        MrqError: the store's trouble.
+    """
+    task = _Task(assignment, store)
+    if assignment.check_first and (found := task.committed()):
+        return _done(found, Stats(records_out=found.records, bytes_out=found.length))
+    started = time.perf_counter()
+    partitions = _PHASES[task.phase](task, load_code())
+    written = task.write(partitions)
+    stats = Stats(
+        records_in=task.records_in,
+        records_out=written.records,
+        bytes_in=task.bytes_in,
+        bytes_out=written.length,
+        seconds=time.perf_counter() - started,
+    )
+    return _done(task.commit(written), stats)
+
+
+def _done(summary: SegmentSummary, stats: Stats) -> Outcome:
+    return Outcome(kind="done", length=summary.length, digest=summary.digest, stats=stats)
+
+
+class _Task:
+    """A task's files, and how much was read of them."""
+
+    def __init__(self, assignment: Assignment, store: Store) -> None:
+        self.assignment = assignment
+        self.store = store
+        self.job_id = assignment.task.job_id
+        self.phase = assignment.task.phase
+        self.index = assignment.task.index
+        self.records_in = self.bytes_in = 0
+        self._signer = Signer(bytes.fromhex(assignment.key), self.job_id)
+        self._attempt = layout.attempt(assignment.task)
+        self._result = layout.result(self.job_id, self.phase, self.index)
+
+    def open_input(self) -> SegmentReader:
+        """Open the file of all splits."""
+        path, length = layout.input_file(self.job_id), self.assignment.input_length
+        return SegmentReader(self.store, path, length, self._signer, inputs.ROLE, inputs.INDEX, loads=_loads)
+
+    def open_result(self, phase: Phase, index: int, length: int | None = None) -> SegmentReader:
+        """Open a committed result."""
+        path = layout.result(self.job_id, phase, index)
+        return SegmentReader(
+            self.store,
+            path,
+            length,
+            self._signer,
+            phase.value,
+            index,
+            chunk_bytes=self.share(CHUNK_BYTES) if phase is Phase.MAP else CHUNK_BYTES,
+            loads=_loads,
+        )
+
+    def share(self, most: int) -> int:
+        """Return how many bytes one of all map results may take in a merge."""
+        return max(_LEAST_BYTES, min(most, _MERGE_BYTES // max(1, self.assignment.n_map)))
+
+    def blocks(self, reader: SegmentReader, partition: int) -> Iterator[list[Any]]:
+        """Read a partition, and count it."""
+        entry = reader.entries[partition]
+        self.records_in += entry.records
+        self.bytes_in += entry.length
+        return reader.blocks(partition)
+
+    def committed(self) -> SegmentSummary | None:
+        """Return what another attempt committed, if one did."""
+        status = self.store.status(self._result)
+        return self.open_result(self.phase, self.index, status.length).summary if status else None
+
+    def write(self, partitions: Iterable[Iterable[Any]]) -> SegmentSummary:
+        """Write the attempt's file."""
+        frame_bytes = self.assignment.frame_bytes
+        if self.phase is Phase.MAP:
+            frame_bytes = min(frame_bytes, self.share(frame_bytes))
+        writer = SegmentWriter(self._signer, self.phase.value, self.index, frame_bytes)
+        try:
+            write_whole(self.store, self._attempt, writer.file(partitions))
+        except NotShippable as error:
+            raise UserError(error) from None
+        return writer.summary
+
+    def commit(self, written: SegmentSummary) -> SegmentSummary:
+        """Make the attempt's file the result, unless there is one; return what is committed now."""
+        if self.store.rename(self._attempt, self._result):
+            return written
+        self.store.delete(self._attempt)
+        return self.open_result(self.phase, self.index).summary
+
+
+# ---------------------------------------------------------------- the three phases
+
+
+def _map(task: _Task, code: Code) -> Iterable[Iterable[Group[Any]]]:
+    blocks = task.blocks(task.open_input(), task.index)
+    elements = [element for block in blocks for element in block]
+    return _as_user(lambda: _partitioned(group(_pairs(code[0](elements))), task.assignment.n_reduce))
+
+
+def _shuffle(task: _Task, code: Code) -> Iterable[Iterable[Group[Any]]]:
+    del code  # it only had to be loaded
+    lengths = _map_results(task)
+    with ThreadPoolExecutor(min(_READERS, len(lengths)) or 1) as pool:
+        streams = list(pool.map(lambda item: _stream(task, *item), enumerate(lengths)))
+    return [_blamed(merge(streams))]
+
+
+def _reduce(task: _Task, code: Code) -> Iterable[Iterable[tuple[Any, Any]]]:
+    blocks = task.blocks(task.open_result(Phase.SHUFFLE, task.index), 0)
+    return [_reduced(blocks, code[1])]
+
+
+_PHASES: Mapping[Phase, Callable[[_Task, Code], Iterable[Iterable[Any]]]] = {
+    Phase.MAP: _map,
+    Phase.SHUFFLE: _shuffle,
+    Phase.REDUCE: _reduce,
+}
+
+
+def _partitioned(groups: list[Group[Any]], n: int) -> list[list[Group[Any]]]:
+    partitions: list[list[Group[Any]]] = [[] for _ in range(n)]
+    for row in groups:
+        partitions[partition_of(row[0], n)].append(row)
+    return partitions
+
+
+def _map_results(task: _Task) -> list[int]:
+    """Return the length of each map result, in the order of the splits."""
+    n_map, folder = task.assignment.n_map, layout.results(task.job_id, Phase.MAP)
+    lengths = {file.name: file.length for file in task.store.list(folder)}
+    names = [str(index) for index in range(n_map)]
+    if lengths.keys() != set(names):
+        raise StoreError(
+            f"{task.job_id}: shuffle {task.index} needs the results of {n_map} map tasks, "
+            f"but {folder} holds {len(lengths)} files; the task is to be tried again"
+        )
+    return [lengths[name] for name in names]
+
+
+def _stream(task: _Task, index: int, length: int) -> Iterator[list[Any]]:
+    """Open a map result and read its first block: what takes time, so that it happens on many threads."""
+    blocks = task.blocks(task.open_result(Phase.MAP, index, length), task.index)
+    return chain([next(blocks, [])], blocks)
+
+
+def _reduced(blocks: Iterable[list[Group[Any]]], reduce_func: ReduceFunction) -> Iterator[tuple[Any, Any]]:
+    for block in blocks:
+        for key, values in block:
+            try:
+                y = reduce_func(values)
+            except (Exception, SystemExit) as error:
+                raise UserError(error) from None
+            yield key, y
+
+
+# ---------------------------------------------------------------- user code
+
+
+def _as_user(call: Callable[[], T]) -> T:
+    try:
+        return call()
+    except (Exception, SystemExit) as error:
+        raise UserError(error) from None
+
+
+def _loads(payload: bytes) -> Any:
+    return _as_user(lambda: serial.loads(payload))
+
+
+def _blamed(items: Iterable[T]) -> Iterator[T]:
+    """Merging compares keys, which is user code, and reads the store, which is not."""
+    try:
+        yield from items
+    except (MrqError, UserError):
+        raise
+    except Exception as error:
+        raise UserError(error) from None
+
+
+def _pairs(returned: Any) -> Iterator[tuple[Any, Any]]:
+    """Check what ``map_func`` returned.
+
+    Raises:
+        TypeError: it is not an iterable of pairs. A str of two characters, and a dict's keys, would pass for pairs.
+    """
+    wanted = "map_func must return an iterable of (key, value) pairs"
+    if isinstance(returned, Mapping):
+        raise TypeError(f"{wanted}, but it returned a {_kind(returned)}: return its .items()")
+    if not isinstance(returned, Iterable) or isinstance(returned, str | bytes):
+        raise TypeError(f"{wanted}, but it returned {_shown(returned)}")
+    for number, pair in enumerate(returned):
+        if not isinstance(pair, tuple | list) or len(pair) != 2:
+            raise TypeError(f"{wanted}, but its item {number} is {_shown(pair)}")
+        yield pair  # type: ignore[misc]  # a list of two will do
+
+
+def _kind(value: object) -> str:
+    return type(value).__qualname__
+
+
+def _shown(value: object) -> str:
+    text = repr(value)
+    return f"{text if len(text) <= 80 else text[:77] + '...'} ({_kind(value)})"

@@ -1,0 +1,122 @@
+"""Records to payloads of about a frame's size, and back."""
+
+from __future__ import annotations
+
+import sys
+import zlib
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+from mrq.errors import NotShippable
+
+_RAW, _DEFLATED = 0, 1
+_SAMPLE_BYTES = 4096
+_WORTH = 0.85  # of its size: what deflating must at least bring it to
+
+_MOST_AT_ONCE = 256  # records in one pickle
+
+
+class Packer:
+    """Pickles records, some at a time, into payloads; each is pickled once.
+
+    How big a record's pickle is shows only afterwards. So the number that goes into one pickle starts at one and
+    doubles while the pickles stay small, and what looks big from outside ends its batch at once.
+
+    Args:
+        dumps: pickles a list of records.
+        frame_bytes: how many bytes of pickles make a payload.
+        noun: what a record is called where one can't be pickled.
+
+    Attributes:
+        n_records: how many are pickled.
+        pickled_bytes: how many bytes their pickles took.
+    """
+
+    def __init__(self, dumps: Callable[[Any], bytes], frame_bytes: int, noun: str) -> None:
+        self._dumps = dumps
+        self._frame_bytes = frame_bytes
+        self._noun = noun
+        self._at_once = 1
+        self.n_records = 0
+        self.pickled_bytes = 0
+
+    def pack(self, records: Iterable[Any]) -> Iterator[tuple[bytes, int]]:
+        """Return payloads, each with its number of records.
+
+        Raises:
+            NotShippable: a record can't be pickled; the message says which.
+        """
+        pieces: list[bytes] = []
+        size = n = 0
+        for batch in self._batches(records):
+            pickled = self._pickle(batch)
+            pieces += (len(pickled).to_bytes(8, "big"), pickled)
+            size += len(pickled)
+            n += len(batch)
+            if size >= self._frame_bytes:
+                yield b"".join(pieces), n
+                pieces, size, n = [], 0, 0
+        if n:
+            yield b"".join(pieces), n
+
+    def _batches(self, records: Iterable[Any]) -> Iterator[list[Any]]:
+        batch: list[Any] = []
+        room = self._frame_bytes
+        for record in records:
+            batch.append(record)
+            room -= _visible_bytes(record)
+            if len(batch) >= self._at_once or room <= 0:
+                yield batch
+                batch, room = [], self._frame_bytes
+        if batch:
+            yield batch
+
+    def _pickle(self, batch: list[Any]) -> bytes:
+        try:
+            pickled = self._dumps(batch)
+        except NotShippable as error:
+            raise self._culprit(batch) or error from error
+        self.n_records += len(batch)
+        self.pickled_bytes += len(pickled)
+        if len(pickled) > self._frame_bytes // 4:
+            self._at_once = max(1, self._at_once // 2)
+        elif len(batch) == self._at_once and len(pickled) < self._frame_bytes // 16:
+            self._at_once = min(_MOST_AT_ONCE, self._at_once * 2)
+        return pickled
+
+    def _culprit(self, batch: list[Any]) -> NotShippable | None:
+        for number, record in enumerate(batch, self.n_records):
+            try:
+                self._dumps(record)
+            except NotShippable as error:
+                return NotShippable(f"{self._noun} {number}: {error}")
+        return None
+
+
+def _visible_bytes(record: Any) -> int:
+    """The size of a record and what it holds directly: cheap, and what is deeper shows in the pickles' sizes."""
+    if type(record) is tuple and len(record) == 2:
+        return sys.getsizeof(record[0]) + sys.getsizeof(record[1])
+    return sys.getsizeof(record)
+
+
+def deflated(payload: bytes) -> tuple[int, bytes]:
+    """Return the codec and what to store: deflated if a sample says that it pays, at level 1, which costs least."""
+    sample = payload[:_SAMPLE_BYTES]
+    if len(zlib.compress(sample, 1)) < _WORTH * len(sample):
+        deflated = zlib.compress(payload, 1)
+        if len(deflated) < _WORTH * len(payload):
+            return _DEFLATED, deflated
+    return _RAW, payload
+
+
+def unpacked(codec: int, stored: bytes, loads: Callable[[bytes], Any]) -> list[Any]:
+    """Undo `Packer` and `deflated`."""
+    data = zlib.decompress(stored) if codec == _DEFLATED else stored
+    records: list[Any] = []
+    at = 0
+    while at < len(data):
+        start = at + 8
+        at = start + int.from_bytes(data[at:start], "big")
+        records += loads(data[start:at])
+    return records
