@@ -27,6 +27,8 @@ from mrq.errors import BrokerUnavailable
 from mrq.ports import Depth, Handler, Message
 
 log = logging.getLogger(__name__)
+# pika tells each failed attempt in eight lines of level ERROR; ours tell it in one.
+logging.getLogger("pika").setLevel(logging.CRITICAL)
 
 T = TypeVar("T")
 
@@ -90,6 +92,7 @@ class RabbitMQBroker:
 
     def _connect(self, seconds: float) -> None:
         deadline = monotonic() + seconds
+        self._thread.start()
         self._thread.call(self._publishing.dial)
         self._thread.call(self._consuming.dial)
         for future in (self._publishing.started, self._consuming.started, self._publisher.open):
@@ -203,7 +206,7 @@ class RabbitMQBroker:
     def _count_again(self, answer: Future[dict[str, Depth]]) -> None:
         """Declare what is missing, and count again when the link is up, unless nobody waits any more."""
         if not self._closed and not answer.cancelled():
-            self._thread.later(0.1, partial(self._consuming.redeclare, lambda _: self._count(answer)))
+            self._consuming.redeclare(lambda _: self._count(answer))
 
 
 class _Count:

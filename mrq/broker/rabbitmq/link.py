@@ -24,6 +24,10 @@ log = logging.getLogger(__name__)
 GOODBYE_SECONDS = 2.0
 """How long the broker may take to answer a close: one that blocks publishers reads nothing."""
 
+SETTLE_SECONDS = 0.5
+"""How long a queue that is gone stays gone: RabbitMQ cancels the consumers of a deleted queue some 40 ms later. When
+the queue is there again by then, it keeps them instead, and never delivers to them (seen with 3.10)."""
+
 HOPELESS_SECONDS = 30.0
 """How long to wait after a refusal that only a person can mend."""
 
@@ -44,7 +48,11 @@ class Link:
         self._topology = topology
         self._purpose = purpose
         self._connection: Any = None
+        self._hosts = [
+            (address, parameters(settings, address, purpose)) for address in settings.rabbitmq_hosts
+        ]
         self._attempt = 0
+        self._told = ""
         self._backoff = Backoff()
         self._closing = False
         self._up: list[Callable[[SelectConnection], None]] = []
@@ -75,7 +83,10 @@ class Link:
             self._waiting.append(function)
 
     def redeclare(self, done: Callable[[MrqError | None], None]) -> None:
-        """Declare the topology once more; ``done`` gets None, or why that failed."""
+        """Declare the topology once more, a little later; ``done`` gets None, or why that failed."""
+        self._thread.later(SETTLE_SECONDS, partial(self._redeclare, done))
+
+    def _redeclare(self, done: Callable[[MrqError | None], None]) -> None:
         connection = self.usable()
         if connection is None:
             done(BrokerUnavailable(self.story()))
@@ -104,12 +115,11 @@ class Link:
         """Begin to connect, to one host after another."""
         if self._closing:
             return
-        hosts = self._settings.rabbitmq_hosts
-        address = hosts[self._attempt % len(hosts)]
+        address, target = self._hosts[self._attempt % len(self._hosts)]
         self._attempt += 1
         try:
             self._connection = SelectConnection(
-                self._parameters(address),
+                target,
                 on_open_callback=guarded(self._opened),
                 on_open_error_callback=guarded(partial(self._not_opened, address)),
                 on_close_callback=guarded(self._lost),
@@ -117,25 +127,6 @@ class Link:
             )
         except Exception as error:
             self._not_opened(address, None, error)
-
-    def _parameters(self, address: str) -> pika.ConnectionParameters:
-        settings = self._settings
-        host, port = split_address(address)
-        tls = None
-        if settings.tls:
-            context = ssl.create_default_context(cafile=settings.tls_ca_file)
-            tls = pika.SSLOptions(context, server_hostname=host)
-        return pika.ConnectionParameters(
-            host,
-            port,
-            settings.rabbitmq_vhost,
-            pika.PlainCredentials(settings.username, settings.password.get_secret_value()),
-            heartbeat=settings.rabbitmq_heartbeat,
-            socket_timeout=min(5.0, settings.connect_timeout),
-            stack_timeout=min(10.0, settings.connect_timeout),
-            ssl_options=tls,
-            client_properties={"connection_name": f"mrq {settings.service_name()} {self._purpose}"},
-        )
 
     def _not_opened(self, address: str, _connection: Any, error: BaseException) -> None:
         if self._closing:
@@ -145,12 +136,14 @@ class Link:
         self.last_error = why = self._explain(address, error)
         if isinstance(why, AuthenticationFailed):
             self._give_up_start(why)
-        log.warning("no connection to RabbitMQ for %s: %s", self._purpose, why)
-        round_ended = self._attempt % len(self._settings.rabbitmq_hosts) == 0
+        level = logging.DEBUG if str(why) == self._told else logging.WARNING
+        self._told = str(why)
+        log.log(level, "no connection to RabbitMQ for %s: %s", self._purpose, why)
+        round_ended = self._attempt % len(self._hosts) == 0
         self._thread.later(self._backoff.next() if round_ended else 0, self.dial)
 
     def _explain(self, address: str, error: BaseException) -> MrqError:
-        settings, text = self._settings, str(error) or repr(error)
+        settings, text = self._settings, cause(error)
         who = f"user {settings.username!r} on vhost {settings.rabbitmq_vhost!r}"
         # pika guesses both from where the handshake broke off, also when the server merely went away.
         if isinstance(error, ProbableAuthenticationError) and "(403)" in text:
@@ -191,7 +184,7 @@ class Link:
             return
         self._backoff.reset()
         self.ready = True
-        self.last_error = None
+        self.last_error, self._told = None, ""
         log.info("connected to RabbitMQ for %s", self._purpose)
         waiting, self._waiting = self._waiting, []
         for listener in [*self._up, *waiting]:
@@ -234,16 +227,62 @@ class Link:
             self._gone()
             return
         self._thread.later(GOODBYE_SECONDS, partial(self._hang_up, connection))
-        if not connection.is_closing:
+        # One that is about to open or to fail says so soon; pika trips over a close in that moment.
+        if connection.is_open:
             connection.close()
 
-    def _hang_up(self, connection: SelectConnection) -> None:
-        if self._closed is not None and not connection.is_closed:
+    def _hang_up(self, connection: Any) -> None:
+        if self._closed is None:
+            return
+        try:
             # pika has no public way to drop a connection whose peer does not answer.
-            connection._terminate_stream(BrokerUnavailable("RabbitMQ did not answer the close"))
+            if not connection.is_closed:
+                connection._terminate_stream(BrokerUnavailable("RabbitMQ did not answer the close"))
+        finally:
+            self._gone()
 
     def _gone(self) -> None:
         self._connection = None
         closed, self._closed = self._closed, None
         if closed is not None:
             closed()
+
+
+def parameters(settings: Settings, address: str, purpose: str) -> pika.ConnectionParameters:
+    """Return what pika needs to know to connect to a host.
+
+    Raises:
+        ConfigurationError: the file of certificate authorities can't be read.
+    """
+    host, port = split_address(address)
+    tls = None
+    if settings.tls:
+        try:
+            context = ssl.create_default_context(cafile=settings.tls_ca_file)
+        except OSError as error:
+            raise ConfigurationError(f"tls_ca_file {settings.tls_ca_file} can't be used: {error}") from error
+        tls = pika.SSLOptions(context, server_hostname=host)
+    return pika.ConnectionParameters(
+        host,
+        port,
+        settings.rabbitmq_vhost,
+        pika.PlainCredentials(settings.username, settings.password.get_secret_value()),
+        heartbeat=settings.rabbitmq_heartbeat,
+        socket_timeout=min(5.0, settings.connect_timeout),
+        stack_timeout=min(10.0, settings.connect_timeout),
+        ssl_options=tls,
+        client_properties={"connection_name": f"mrq {settings.service_name()} {purpose}"},
+    )
+
+
+def cause(error: BaseException) -> str:
+    """Return in words what is at the bottom of pika's nested errors."""
+    inner: Any = error
+    for _ in range(5):
+        if getattr(inner, "exceptions", None):
+            inner = inner.exceptions[-1]
+        elif isinstance(getattr(inner, "exception", None), BaseException):
+            inner = inner.exception
+        elif len(inner.args) == 1 and isinstance(inner.args[0], BaseException):
+            inner = inner.args[0]
+    return str(inner) or repr(inner)

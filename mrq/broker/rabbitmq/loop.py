@@ -45,6 +45,9 @@ class IOThread:
         self._inbox: list[Callable[[], None]] = []
         self._stopped = False
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
+
+    def start(self) -> None:
+        """Begin."""
         self._thread.start()
 
     def call(self, function: Callable[[], None]) -> None:

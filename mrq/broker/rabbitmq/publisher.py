@@ -14,7 +14,7 @@ from typing import Any
 
 import pika
 from pika.channel import Channel
-from pika.exceptions import AMQPError
+from pika.exceptions import ChannelWrongStateError, ConnectionWrongStateError
 
 from mrq.broker.rabbitmq.link import Link
 from mrq.broker.rabbitmq.loop import Backoff, IOThread, guarded
@@ -132,23 +132,25 @@ class Publisher:
             if len(self._outstanding) >= WINDOW:
                 break
             item = waiting.popleft()
-            if not item.batch.future.done():
-                self._send(channel, item)
+            if not item.batch.future.done() and not self._send(channel, item):
+                break
 
-    def _send(self, channel: Channel, item: _Item) -> None:
+    def _send(self, channel: Channel, item: _Item) -> bool:
         message = item.message
         try:
             channel.basic_publish(
                 message.exchange, message.routing_key, message.body, item.properties, message.mandatory
             )
-        except AMQPError as error:
-            item.batch.fail(BrokerUnavailable(f"a message could not be sent: {error!r}"))
+        except (ChannelWrongStateError, ConnectionWrongStateError):
+            self._waiting.appendleft(item)
+            return False
         except Exception as error:
             # Its properties don't encode: too long a name or a header of another type. Nothing was sent.
             item.batch.fail(BadMessage(f"the message {message.message_id!r} can't be encoded: {error!r}"))
         else:
             self._last_tag += 1
             self._outstanding[self._last_tag] = item
+        return True
 
     def _confirmed(self, channel: Channel, frame: Any) -> None:
         if channel is not self._channel:
