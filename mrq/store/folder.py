@@ -12,7 +12,7 @@ import shutil
 import stat
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from io import FileIO
 from pathlib import Path
 
@@ -99,7 +99,7 @@ class FolderStore:
             )
         if not os.path.lexists(new):
             raise StoreError(f"{source} can't be renamed to {target}: a part of the target's path is a file")
-        if old == new or not os.path.samefile(old, new):
+        if old == new or not _same(old, new):
             return False
         old.unlink(missing_ok=True)  # somebody was killed between link and unlink
         return True
@@ -141,11 +141,9 @@ class FolderStore:
         place = self._at(path, root=True)
         with _refusals("delete", path):
             try:
-                place.unlink()
+                _remove_tree(place) if place.is_dir() else place.unlink()
             except (FileNotFoundError, NotADirectoryError):
                 return False
-            except (IsADirectoryError, PermissionError):
-                _remove_tree(place)
         return True
 
     def ping(self) -> None:
@@ -212,10 +210,21 @@ def _read_fully(file: FileIO, length: int) -> bytes:
     return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
 
+def _same(old: Path, new: Path) -> bool:
+    try:
+        return os.path.samefile(old, new)
+    except FileNotFoundError:  # another call for the same two has just ended
+        return not os.path.lexists(old)
+
+
 def _remove_tree(place: Path) -> None:
     """Remove a folder, whatever others put into it meanwhile or take out of it."""
     for _ in range(_TRIES):
-        with suppress(FileNotFoundError):
-            shutil.rmtree(place, ignore_errors=False)
+        try:
+            shutil.rmtree(place)
+        except OSError as error:
+            if error.errno not in (errno.ENOENT, errno.ENOTEMPTY):
+                raise
         if not place.exists():
             return
+    raise StoreError(f"{place} can't be removed: others write to it all the time")

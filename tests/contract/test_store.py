@@ -31,7 +31,9 @@ def opened(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
     if request.param == "folder":
         yield open_store(describe(tmp_path_factory.mktemp("store")))
         return
-    direct: dict[str, Any] = {"hdfs_direct": True, "hdfs_urls": NAMENODE} if request.param == "webhdfs" else {}
+    direct: dict[str, Any] = (
+        {"hdfs_direct": True, "hdfs_urls": NAMENODE} if request.param == "webhdfs" else {}
+    )
     root = f"/mrq-test-{secrets.token_hex(6)}"
     settings = Settings.load(hdfs_root=root, connect_timeout=5, operation_timeout=20, **direct)
     store = open_store(json.loads(json.dumps(describe(settings))))

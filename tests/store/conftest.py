@@ -25,6 +25,7 @@ class FakeHdfs(ThreadingHTTPServer):
         self.url = f"http://127.0.0.1:{self.server_port}"
         self.replies = list(replies)
         self.asked: list[str] = []
+        self.cuts = 0  # so many replies end before their length is reached
 
     def next_reply(self, line: str) -> tuple[int, bytes]:
         """Note the request; return what the script says."""
@@ -47,8 +48,11 @@ class _Answer(BaseHTTPRequestHandler):
         assert isinstance(self.server, FakeHdfs)
         self.rfile.read(int(self.headers.get("Content-Length", 0)))
         code, body = self.server.next_reply(self.requestline)
+        cut = self.server.cuts > 0
+        self.server.cuts -= 1
+        self.close_connection = cut
         self.send_response(code)
-        self.send_header("Content-Length", str(len(body)))
+        self.send_header("Content-Length", str(len(body) + cut))
         self.end_headers()
         self.wfile.write(body)
 

@@ -137,6 +137,22 @@ def test_a_stream_cut_halfway_is_not_begun_again(silent: str, opened: Open) -> N
         store.write("f", iter([b"data"]))
 
 
+def test_a_reply_that_breaks_off_is_not_taken_for_the_file(
+    fake_hdfs: Callable[..., Any], opened: Open
+) -> None:
+    """A part of the bytes is no answer: the read is done again."""
+    fake = fake_hdfs((200, b"data"))
+    fake.cuts = 2
+    assert opened(fake.url).read("f") == b"data"
+    assert len(fake.asked) == 3
+
+
+def test_a_namenode_is_not_taken_for_a_gateway(fake_hdfs: Callable[..., Any], opened: Open) -> None:
+    """A redirect means that nothing was written, and that a setting is wrong."""
+    with pytest.raises(ConfigurationError, match="hdfs_direct"):
+        opened(fake_hdfs((307, b"")).url).write("f", b"data")
+
+
 def test_a_waiting_call_ends_when_the_store_is_closed(fake_hdfs: Callable[..., Any], opened: Open) -> None:
     """Closing ends other threads' pauses, and they say so."""
     fake = fake_hdfs((503, b""))

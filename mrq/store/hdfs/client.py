@@ -19,20 +19,21 @@ import requests
 from hdfs import InsecureClient
 from requests.adapters import HTTPAdapter
 
-from mrq.errors import StoreError, StoreUnavailable
+from mrq.errors import ConfigurationError, StoreError, StoreUnavailable
 from mrq.store.address import HdfsAddress
 from mrq.store.hdfs.replies import refusal
 
 _CONNECTIONS = 32  # kept alive for each server; more threads than that open more, and close them
 _PIECE = 2**20  # bytes handed to a socket at once, and so within one timeout
 _LEAST = 1.0  # seconds that a try is given at least, while they last
+_CREATED = 201
 _HEADERS = {"Content-Type": "application/octet-stream"}  # HttpFS reads no body of another type
 
 
 class Deadline(threading.local):
     """When this thread's operation has to be over."""
 
-    end = float("inf")
+    end = 0.0
 
     @contextmanager
     def within(self, seconds: float) -> Iterator[None]:
@@ -59,9 +60,8 @@ class GatewayClient(InsecureClient):  # type: ignore[misc]  # hdfs has no type h
     def __init__(self, address: HdfsAddress) -> None:
         self.deadline = Deadline()
         self._direct = address.direct
-        urls = dict.fromkeys(
-            url.rstrip("/") for url in address.urls
-        )  # hdfs's client loops for ever over duplicates
+        # Each once, for hdfs's client loops for ever over duplicates.
+        urls = dict.fromkeys(url.rstrip("/") for url in address.urls)
         super().__init__(";".join(urls), user=address.user, root=address.root, session=_session(address))
 
     def resolve(self, hdfs_path: str) -> str:
@@ -69,12 +69,16 @@ class GatewayClient(InsecureClient):  # type: ignore[misc]  # hdfs has no type h
         return f"{self.root.rstrip('/')}/{hdfs_path}".rstrip("/") or "/"
 
     def create(self, path: str, data: bytes | Pieces | Once) -> None:
-        """Create or replace a file: in one round trip, or with ``direct`` in two, to a DataNode."""
-        if not self._direct:
-            self._create(path, data=data, overwrite="true")
-            return
-        reply = self._create(path, overwrite="true")
-        self._request("PUT", reply.headers["Location"], data=data)
+        """Create or replace a file: in one round trip, or with ``direct`` in two, to a DataNode.
+
+        Raises:
+            ConfigurationError: a gateway redirects, so that it is none, and nothing is written.
+        """
+        if self._direct:
+            reply = self._create(path, overwrite="true")
+            self._request("PUT", reply.headers["Location"], data=data)
+        elif self._create(path, data=data, overwrite="true").status_code != _CREATED:
+            raise ConfigurationError(f"{self.url} is no HttpFS gateway: set hdfs_direct if it is a NameNode")
 
     def open(self, path: str, **range_: int) -> bytes:
         """Return a file's bytes; ``offset`` and ``length`` as in WebHDFS."""

@@ -49,6 +49,8 @@ class HdfsStore:
     def write(self, path: str, data: bytes | Iterable[bytes]) -> int:
         """See `mrq.ports.Store.write`. An iterable is sent as it comes, never held as a whole.
 
+        It must not pause for a minute: HttpFS then drops the connection (``hadoop.http.idle_timeout.ms``).
+
         Raises:
             StoreUnavailable: also when the connection was lost after a part of an iterable was sent.
         """
