@@ -20,6 +20,7 @@ from mrq.config import Settings
 from mrq.errors import MrqError, StoreError, StoreNotFound, StoreUnavailable
 from mrq.ports import FileStatus, Store
 from mrq.store.address import describe, open_store
+from mrq.store.hdfs import HdfsStore
 
 NAMENODE = os.environ.get("MRQ_TEST_NAMENODE_URL", "http://127.0.0.1:9870")
 REAL = [pytest.mark.real, pytest.mark.timeout(120)]
@@ -37,8 +38,9 @@ def opened(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
     root = f"/mrq-test-{secrets.token_hex(6)}"
     settings = Settings.load(hdfs_root=root, connect_timeout=5, operation_timeout=20, **direct)
     store = open_store(json.loads(json.dumps(describe(settings))))
+    assert isinstance(store, HdfsStore)
     try:
-        store.make_dirs("")
+        store.ping()
     except MrqError as error:
         if os.environ.get("CI"):
             raise
