@@ -1,8 +1,8 @@
 """`Crew`: the masters and workers that a cluster lacks, as child processes for a while.
 
-    with Crew(members, environment) as crew:
-        crew.complete(masters=1, workers=2)      # starts those that are missing, waits until they are registered
-        ...                                      # leaving the block drains and ends those that were started
+with Crew(members, environment) as crew:
+    crew.complete(masters=1, workers=2)      # starts those that are missing, waits until they are registered
+    ...                                      # leaving the block drains and ends those that were started
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class Crew:
     def __init__(self, members: Callable[[Role], Collection[str]], environment: Mapping[str, str]) -> None:
         self._members = members
         self._environment = dict(environment)
-        self._log = tempfile.TemporaryFile("w+")
+        self._log = tempfile.TemporaryFile("w+")  # noqa: SIM115, closed by `close`
         self._children: dict[str, subprocess.Popen[str]] = {}
 
     def complete(self, *, masters: int, workers: int) -> list[str]:
@@ -55,7 +55,9 @@ class Crew:
         while missing := self._children.keys() - {name for role in lacking for name in self._members(role)}:
             self._check(missing)
             if time.monotonic() > deadline:
-                raise Unavailable(f"{', '.join(sorted(missing))} did not register within {START_WITHIN:.0f} s")
+                raise Unavailable(
+                    f"{', '.join(sorted(missing))} did not register within {START_WITHIN:.0f} s"
+                )
             time.sleep(0.1)
         return list(self._children)
 

@@ -11,9 +11,9 @@ import re
 import sysconfig
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from concurrent.futures import wait
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -125,7 +125,11 @@ class Outcome:
             f"{self.job_id}: {self.tasks} tasks, {self.records:,} records ({self.distinct:,} distinct words), "
             f"{self.n_bytes:,} bytes of {self.files} files in {self.seconds:.1f} s ({rate:.1f} MB/s)"
         )
-        verdicts = {None: "", True: "; equal to a plain evaluation", False: "; NOT equal to a plain evaluation"}
+        verdicts = {
+            None: "",
+            True: "; equal to a plain evaluation",
+            False: "; NOT equal to a plain evaluation",
+        }
         return line + verdicts[self.checked]
 
 
@@ -150,13 +154,12 @@ def run(cluster: JobClient, corpus: Corpus, console: Console, *, check: bool = F
         future.cancel()
         raise
     seconds = time.monotonic() - begun
-    progress = _last_news(future, progress)
     return Outcome(
         job_id=future.job_id,
         files=len(corpus),
         n_bytes=corpus.n_bytes,
         tasks=sum(phase.done for phase in progress.values()),
-        records=progress[Phase.MAP].stats.records_out if Phase.MAP in progress else 0,
+        records=sum(counts.values()),
         distinct=len(counts),
         seconds=seconds,
         top=sorted(counts.items(), key=lambda pair: (-pair[1], pair[0]))[:TOP],
@@ -212,9 +215,15 @@ class _Bars:
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
         self._progress = Progress(
-            TextColumn("{task.description:8}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), console=console
+            TextColumn("{task.description:8}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            console=console,
         )
-        self._tasks = {phase: self._progress.add_task(phase.value, total=None, start=False) for phase in PHASES}
+        self._tasks = {
+            phase: self._progress.add_task(phase.value, total=None, start=False) for phase in PHASES
+        }
         self._started: set[Phase] = set()
 
     def show(self, phases: Phases) -> None:
@@ -249,7 +258,11 @@ class _Lines:
         due = time.monotonic() - self._at >= LINE_EVERY
         for phase in PHASES:
             state = phases.get(phase)
-            if state is None or state.done == self._shown.get(phase, 0) or not (due or state.done == state.total):
+            if (
+                state is None
+                or state.done == self._shown.get(phase, 0)
+                or not (due or state.done == state.total)
+            ):
                 continue
             self._shown[phase] = state.done
             self._at = time.monotonic()
@@ -267,7 +280,9 @@ def table(outcome: Outcome) -> Any:
     from rich import box
     from rich.table import Table
 
-    drawn = Table("", "word", "count", box=box.SIMPLE_HEAD, title=f"The {len(outcome.top)} most frequent words")
+    drawn = Table(
+        "", "word", "count", box=box.SIMPLE_HEAD, title=f"The {len(outcome.top)} most frequent words"
+    )
     for column in (0, 2):
         drawn.columns[column].justify = "right"
     for place, (word, number) in enumerate(outcome.top, 1):

@@ -19,7 +19,9 @@ CHATTY = ("pika", "kazoo", "hdfs", "urllib3", "asyncio")
 """Libraries whose news are not ours: only their warnings are shown."""
 
 
-def set_up(level: str = "warning", *, name: str = "mrq", as_json: bool = False, to: TextIO | None = None) -> None:
+def set_up(
+    level: str = "warning", *, name: str = "mrq", as_json: bool = False, to: TextIO | None = None
+) -> None:
     """Send this process's log records to a stream, in place of where they went before.
 
     Args:

@@ -1,0 +1,171 @@
+"""What monitoring sees, as data. No key of a job is in it, so it may be shown to anyone."""
+
+from __future__ import annotations
+
+from typing import Any, Self
+
+from pydantic import BaseModel, ConfigDict
+
+from mrq.core.model import JobState, Phase, TaskState
+from mrq.registry import Held
+from mrq.wire import MemberInfo, PhaseProgress, ProgressRecord, TaskRow
+
+
+class View(BaseModel):
+    """What all have in common."""
+
+    model_config = ConfigDict(frozen=True, use_enum_values=True)
+
+
+class Member(View):
+    """A registered master or worker.
+
+    Attributes:
+        state: ``idle``, ``working`` or ``busy``, ``draining``.
+        jobs: how many it owns (a master), or has tasks of (a worker).
+        slots: tasks of each phase that it runs at once; 0 for a master.
+    """
+
+    state: str
+    jobs: int
+    slots: int
+    hostname: str
+    pid: int
+    python: str
+    mrq: str
+
+    @classmethod
+    def of(cls, info: MemberInfo) -> Self:
+        """Take what the member has said of itself."""
+        return cls(**info.model_dump(exclude={"v"}))
+
+
+class MasterInfo(Member):
+    """A registered master."""
+
+
+class WorkerInfo(Member):
+    """A registered worker."""
+
+
+class Task(View):
+    """A task as its master last published it.
+
+    Attributes:
+        state: ``pending``, ``queued``, ``in-progress`` or ``completed``.
+        worker_hostname: the name of the worker that has or had it; by default that is ``<hostname>-<pid>``.
+        received: whether a worker has said that it has it.
+    """
+
+    state: TaskState
+    worker_hostname: str | None
+    received: bool
+
+    @classmethod
+    def of(cls, row: TaskRow) -> Task:
+        """Take what the master has published."""
+        return cls(state=row.state, worker_hostname=row.worker or None, received=row.received)
+
+
+class Job(View):
+    """A job that has not been cleared.
+
+    Attributes:
+        state: ``submitted``, a phase, or how it ended.
+        owner: the master that drives it, if one does.
+        done: tasks that are committed, of all ``total``, over the three phases.
+        age: seconds since it was submitted.
+        seconds: from submission to its end, or until now.
+        phases: for each phase the tasks done, the tasks in all, and what the done ones handled.
+        failure: why it failed.
+        client: who submitted it.
+    """
+
+    job_id: str
+    state: JobState
+    owner: str | None = None
+    done: int
+    total: int
+    age: float
+    seconds: float
+    phases: dict[Phase, PhaseProgress] = {}
+    failure: str = ""
+    client: str = ""
+
+    @classmethod
+    def of(cls, held: Held, owner: str | None, progress: ProgressRecord, now: float) -> Job:
+        """Put together what is known of a job."""
+        record = held.record
+        known = progress.phases.values()
+        return cls(
+            job_id=record.job_id,
+            state=record.state,
+            owner=owner,
+            done=sum(phase.done for phase in known),
+            total=record.n_map + 2 * record.n_reduce,
+            age=round(now - record.submitted_at, 3),
+            seconds=round((record.ended_at or now) - record.submitted_at, 3),
+            phases=progress.phases,
+            failure=_reason(held),
+            client=record.client,
+        )
+
+
+def _reason(held: Held) -> str:
+    failure = held.record.failure
+    if failure is None:
+        return ""
+    what = ": ".join(part for part in (failure.type, failure.message) if part)
+    return f"{failure.phase.value} {failure.index}: {what or failure.kind}"
+
+
+class Queue(View):
+    """A queue's messages that wait, and that are with a consumer; its consumers. -1 stands for "not known"."""
+
+    ready: int
+    unacked: int
+    consumers: int
+
+
+class Missing(View):
+    """Why a server could not be asked: the error's class, and its message."""
+
+    error: str
+    message: str
+
+
+class Status(View):
+    """A cluster at a glance.
+
+    Attributes:
+        masters, workers: by name.
+        jobs: oldest first.
+        queues: ``map``, ``shuffle``, ``reduce`` and ``dead``, the dead letters.
+        missing: by name, the servers that did not answer; what they know is not in here.
+    """
+
+    masters: dict[str, Member] = {}
+    workers: dict[str, Member] = {}
+    jobs: list[Job] = []
+    queues: dict[str, Queue] = {}
+    missing: dict[str, Missing] = {}
+
+
+class Zoo(View):
+    """What ZooKeeper holds. Tasks are called ``<job>_<index>``.
+
+    Attributes:
+        dead_worker_tasks: those in progress at a worker that is not registered any more, as in ``map 0_3``.
+    """
+
+    masters: dict[str, MasterInfo]
+    workers: dict[str, WorkerInfo]
+    map_tasks: dict[str, Task]
+    shuffle_tasks: dict[str, Task]
+    reduce_tasks: dict[str, Task]
+    jobs: dict[str, Job]
+    dead_worker_tasks: dict[str, Task]
+
+
+Tree = dict[str, Any]
+"""Of files: a folder's name ends with a slash and leads to another tree, a file's leads to its length."""
