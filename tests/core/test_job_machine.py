@@ -14,7 +14,14 @@ from typing import Any
 
 from hypothesis import settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
 
 from mrq.core import policy
 from mrq.core.commands import Cancel, Command, Fail, Finish, Forget, Persist, Publish
@@ -323,7 +330,10 @@ class World(RuleBasedStateMachine):
         self.now += 2.0
         if master in self.masters:
             self.reconcile(master)
-        for event in (Tick(self.now), *([CancelRequested(self.now)] if self.record.cancel_requested else [])):
+        events: list[Event] = [Tick(self.now)]
+        if self.record.cancel_requested:
+            events.append(CancelRequested(self.now))
+        for event in events:
             if master in self.masters:
                 self.apply(master, event)
                 self.perform(master, len(master.todo))
@@ -507,7 +517,6 @@ class World(RuleBasedStateMachine):
         assert state is not JobState.CANCELLED or self.record.cancel_requested
 
 
-class TestWorld(World.TestCase):  # type: ignore[name-defined,misc]  # made by hypothesis
-    """Whatever happens, the laws hold and the job ends."""
-
-    settings = settings(max_examples=150, stateful_step_count=40)
+def test_whatever_happens_the_laws_hold_and_the_job_ends() -> None:
+    """Examples are drawn at random, and shrunk to the fewest steps that break a law."""
+    run_state_machine_as_test(World, settings=settings(max_examples=150, stateful_step_count=40))
