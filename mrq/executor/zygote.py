@@ -67,7 +67,8 @@ class Zygote:
         self._held = [self._wakeup, wakeup_end, control]  # what a child must not keep
         for end in (self._wakeup, wakeup_end):
             end.setblocking(False)
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        for number in (signal.SIGINT, signal.SIGTERM):  # they are for the worker, which drains
+            signal.signal(number, signal.SIG_IGN)
         signal.signal(signal.SIGCHLD, _do_nothing)  # with a handler, the signal writes to the wake-up socket
         signal.set_wakeup_fd(wakeup_end.fileno(), warn_on_full_buffer=False)
         if _LINUX:  # what a child's children leave behind comes to us, and ends with us
@@ -168,7 +169,9 @@ class Zygote:
                 if os.getppid() != self._pid:  # too late to be told
                     os._exit(1)
             signal.set_wakeup_fd(-1)
-            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+            for number in (signal.SIGCHLD, signal.SIGTERM):
+                signal.signal(number, signal.SIG_DFL)
+            _volunteer()
             self._selector.close()
             for held in self._held:
                 held.close()
@@ -178,6 +181,12 @@ class Zygote:
             sys.excepthook(*sys.exc_info())
         finally:
             os._exit(status)
+
+
+def _volunteer() -> None:
+    """When the system runs out of memory, let it end this process rather than the worker."""
+    with suppress(OSError):
+        Path("/proc/self/oom_score_adj").write_text("500")
 
 
 def _only(channel: int) -> int:
