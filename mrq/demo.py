@@ -280,9 +280,7 @@ def table(outcome: Outcome) -> Any:
     from rich import box
     from rich.table import Table
 
-    drawn = Table(
-        "", "word", "count", box=box.SIMPLE_HEAD, title=f"The {len(outcome.top)} most frequent words"
-    )
+    drawn = Table("", "word", "count", box=box.SIMPLE_HEAD)
     for column in (0, 2):
         drawn.columns[column].justify = "right"
     for place, (word, number) in enumerate(outcome.top, 1):

@@ -102,7 +102,7 @@ def _demo_on_servers(args: argparse.Namespace, run: Callable[..., Any], console:
     environment = os.environ | {f"MRQ_{name.upper()}": value for name, value in _assignments(args).items()}
     if args.config:
         environment["MRQ_CONFIG"] = os.path.abspath(args.config)
-    with _monitoring(args) as monitoring, Crew(monitoring.members, environment) as crew:
+    with _monitoring(args) as monitoring, Crew(monitoring.registry.members, environment) as crew:
         started = crew.complete(masters=args.masters, workers=args.workers or 2)
         if started:
             console.print(f"Started for this demo: {', '.join(started)}", highlight=False)

@@ -12,6 +12,6 @@ tables.py   the same views as rich tables, for `mrq status`
 """
 
 from mrq.monitoring.local import LocalMonitoring
-from mrq.monitoring.views import Job, Member, Missing, Queue, Status, Task, Zoo
+from mrq.monitoring.views import Job, MasterInfo, Missing, Queue, Status, Task, WorkerInfo, Zoo
 
-__all__ = ["Job", "LocalMonitoring", "Member", "Missing", "Queue", "Status", "Task", "Zoo"]
+__all__ = ["Job", "LocalMonitoring", "MasterInfo", "Missing", "Queue", "Status", "Task", "WorkerInfo", "Zoo"]

@@ -15,9 +15,9 @@ from mrq.config import Settings
 from mrq.core.model import PHASES, Phase, TaskState
 from mrq.errors import JobError, MrqError
 from mrq.monitoring import prints
-from mrq.monitoring.views import Job, MasterInfo, Member, Missing, Queue, Status, Task, Tree, WorkerInfo, Zoo
+from mrq.monitoring.views import Job, MasterInfo, Missing, Queue, Status, Task, Tree, WorkerInfo, Zoo
 from mrq.ports import Broker, Store
-from mrq.registry import Registry, Role
+from mrq.registry import Registry
 from mrq.store.address import describe, open_store
 
 
@@ -110,8 +110,8 @@ class LocalMonitoring:
         """Return masters, workers, jobs and queues; a server that is away is named, and the rest is there."""
         asked: dict[str, Callable[[], dict[str, Any]]] = {
             "ZooKeeper": lambda: {
-                "masters": self.members("masters"),
-                "workers": self.members("workers"),
+                "masters": self.masters(),
+                "workers": self.workers(),
                 "jobs": self.jobs(),
             },
             "HDFS": lambda: {"": self.store.status(layout.JOBS)},
@@ -129,9 +129,13 @@ class LocalMonitoring:
         found.pop("", None)
         return Status(**found, missing=missing)
 
-    def members(self, role: Role) -> dict[str, Member]:
-        """Return the registered ``"masters"`` or ``"workers"`` by name."""
-        return {name: Member.of(info) for name, info in self.registry.members(role).items()}
+    def masters(self) -> dict[str, MasterInfo]:
+        """Return the registered masters by name."""
+        return {name: MasterInfo.of(info) for name, info in self.registry.members("masters").items()}
+
+    def workers(self) -> dict[str, WorkerInfo]:
+        """Return the registered workers by name."""
+        return {name: WorkerInfo.of(info) for name, info in self.registry.members("workers").items()}
 
     def jobs(self) -> list[Job]:
         """Return the jobs that have not been cleared, oldest first."""
@@ -172,12 +176,12 @@ class LocalMonitoring:
 
     def zoo(self) -> Zoo:
         """Return what ZooKeeper holds: members, tasks, jobs, and the tasks of dead workers."""
-        workers = self.registry.members("workers")
+        workers = self.workers()
         jobs = self.jobs()
         tasks = {phase: self._tasks(jobs, phase) for phase in PHASES}
         return Zoo(
-            masters={n: MasterInfo.of(info) for n, info in self.registry.members("masters").items()},
-            workers={n: WorkerInfo.of(info) for n, info in workers.items()},
+            masters=self.masters(),
+            workers=workers,
             map_tasks=tasks[Phase.MAP],
             shuffle_tasks=tasks[Phase.SHUFFLE],
             reduce_tasks=tasks[Phase.REDUCE],

@@ -8,42 +8,46 @@ from rich import box
 from rich.table import Table
 
 from mrq.core.model import PHASES
-from mrq.monitoring.views import Job, Member, Queue, Status
+from mrq.monitoring.views import Job, MasterInfo, PhaseView, Queue, Status, WorkerInfo
 
 
 def render(status: Status) -> list[Table]:
     """Return a table for each kind of thing whose server answered."""
     tables = []
     if "ZooKeeper" not in status.missing:
-        tables += [members("Masters", status.masters), members("Workers", status.workers), jobs(status.jobs)]
+        tables += [masters(status.masters), workers(status.workers), jobs(status.jobs)]
     if "RabbitMQ" not in status.missing:
         tables.append(queues(status.queues))
     return tables
 
 
-def members(title: str, found: Mapping[str, Member]) -> Table:
-    """Return a table of masters or workers."""
-    table = _table(title, "name", "state", "jobs", "slots", "host", "pid", "python", "mrq")
+def masters(found: Mapping[str, MasterInfo]) -> Table:
+    """Return a table of masters."""
+    table = _table("Masters", "name", "state", "jobs", "host", "pid", "python", "mrq")
     for name, m in found.items():
-        slots = str(m.slots or "")
-        table.add_row(name, m.state, str(m.jobs), slots, m.hostname, str(m.pid), m.python, m.mrq)
+        table.add_row(name, m.state, str(m.jobs), m.hostname, str(m.pid), m.python, m.mrq)
+    return table
+
+
+def workers(found: Mapping[str, WorkerInfo]) -> Table:
+    """Return a table of workers."""
+    table = _table("Workers", "name", "state", "jobs", "slots", "host", "pid", "python", "mrq")
+    for name, w in found.items():
+        table.add_row(name, w.state, str(w.jobs), str(w.slots), w.hostname, str(w.pid), w.python, w.mrq)
     return table
 
 
 def jobs(found: Iterable[Job]) -> Table:
     """Return a table of jobs."""
-    table = _table("Jobs", "job", "state", "owner", *PHASES_SHORT, "age", "took", "client", "failure")
+    phases = [phase.value for phase in PHASES]
+    table = _table("Jobs", "job", "state", "owner", *phases, "age", "took", "client", "failure")
     for job in found:
-        phases = {str(phase): f"{p.done}/{p.total}" for phase, p in job.phases.items()}
-        counts = [phases.get(name, "") for name in PHASES_SHORT]
+        counts = [_share(job.phases.get(phase)) for phase in phases]
         took = _duration(job.seconds)
         table.add_row(
             job.job_id, job.state, job.owner or "", *counts, _duration(job.age), took, job.client, job.failure
         )
     return table
-
-
-PHASES_SHORT = tuple(phase.value for phase in PHASES)
 
 
 def queues(found: Mapping[str, Queue]) -> Table:
@@ -59,6 +63,10 @@ def _table(title: str, *columns: str) -> Table:
     for column in columns:
         table.add_column(column, overflow="fold")
     return table
+
+
+def _share(phase: PhaseView | None) -> str:
+    return f"{phase.done}/{phase.total}" if phase else ""
 
 
 def _count(number: int) -> str:

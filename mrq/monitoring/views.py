@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any, Self
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
-from mrq.core.model import JobState, Phase, TaskState
+from mrq.core.model import JobState, TaskState
 from mrq.registry import Held
 from mrq.wire import MemberInfo, PhaseProgress, ProgressRecord, TaskRow
 
@@ -23,12 +23,12 @@ class Member(View):
     Attributes:
         state: ``idle``, ``working`` or ``busy``, ``draining``.
         jobs: how many it owns (a master), or has tasks of (a worker).
-        slots: tasks of each phase that it runs at once; 0 for a master.
+        hostname, pid: where it runs.
+        python, mrq: its versions.
     """
 
     state: str
     jobs: int
-    slots: int
     hostname: str
     pid: int
     python: str
@@ -37,7 +37,7 @@ class Member(View):
     @classmethod
     def of(cls, info: MemberInfo) -> Self:
         """Take what the member has said of itself."""
-        return cls(**info.model_dump(exclude={"v"}))
+        return cls(**info.model_dump(include=set(cls.model_fields)))
 
 
 class MasterInfo(Member):
@@ -45,7 +45,9 @@ class MasterInfo(Member):
 
 
 class WorkerInfo(Member):
-    """A registered worker."""
+    """A registered worker; it runs ``slots`` tasks of each phase at once."""
+
+    slots: int
 
 
 class Task(View):
@@ -67,6 +69,23 @@ class Task(View):
         return cls(state=row.state, worker_hostname=row.worker or None, received=row.received)
 
 
+class PhaseView(View):
+    """How far a phase is: its tasks, and what those that are done handled."""
+
+    done: int
+    total: int
+    records_in: int
+    records_out: int
+    bytes_in: int
+    bytes_out: int
+    seconds: float
+
+    @classmethod
+    def of(cls, phase: PhaseProgress) -> Self:
+        """Take what the master has published."""
+        return cls(done=phase.done, total=phase.total, **phase.stats.model_dump(exclude={"v"}))
+
+
 class Job(View):
     """A job that has not been cleared.
 
@@ -76,7 +95,7 @@ class Job(View):
         done: tasks that are committed, of all ``total``, over the three phases.
         age: seconds since it was submitted.
         seconds: from submission to its end, or until now.
-        phases: for each phase the tasks done, the tasks in all, and what the done ones handled.
+        phases: each phase by its name, as its master last published it.
         failure: why it failed.
         client: who submitted it.
     """
@@ -88,7 +107,7 @@ class Job(View):
     total: int
     age: float
     seconds: float
-    phases: dict[Phase, PhaseProgress] = {}
+    phases: dict[str, PhaseView] = Field(default={}, repr=False)
     failure: str = ""
     client: str = ""
 
@@ -96,16 +115,15 @@ class Job(View):
     def of(cls, held: Held, owner: str | None, progress: ProgressRecord, now: float) -> Job:
         """Put together what is known of a job."""
         record = held.record
-        known = progress.phases.values()
         return cls(
             job_id=record.job_id,
             state=record.state,
             owner=owner,
-            done=sum(phase.done for phase in known),
+            done=sum(phase.done for phase in progress.phases.values()),
             total=record.n_map + 2 * record.n_reduce,
             age=round(now - record.submitted_at, 3),
             seconds=round((record.ended_at or now) - record.submitted_at, 3),
-            phases=progress.phases,
+            phases={phase.value: PhaseView.of(known) for phase, known in progress.phases.items()},
             failure=_reason(held),
             client=record.client,
         )
@@ -144,8 +162,8 @@ class Status(View):
         missing: by name, the servers that did not answer; what they know is not in here.
     """
 
-    masters: dict[str, Member] = {}
-    workers: dict[str, Member] = {}
+    masters: dict[str, MasterInfo] = {}
+    workers: dict[str, WorkerInfo] = {}
     jobs: list[Job] = []
     queues: dict[str, Queue] = {}
     missing: dict[str, Missing] = {}
