@@ -97,13 +97,14 @@ class Cluster:
         return str(eventually(lambda: self.registry.owner(job_id), f"{job_id} is owned"))
 
     def worker_of(self, job_id: str, phase: Phase, index: int | None = None) -> str:
-        """Return the name of a worker that has a running task of a phase, as its master shows it."""
+        """Return the name of a live worker that has a running task of a phase, as its master shows it."""
 
         def found() -> str:
             for page in self.registry.pages(job_id, phase):
                 for row in page.rows:
+                    process = self.processes.get(row.worker)
                     wanted = index is None or row.index == index
-                    if row.state is TaskState.RUNNING and row.worker and wanted:
+                    if row.state is TaskState.RUNNING and wanted and process and process.poll() is None:
                         return row.worker
             return ""
 
