@@ -68,19 +68,10 @@ def _written(
 ) -> Iterator[bytes]:
     length, elements = _measured(data, split_bytes)
     for first, quota in zip(elements, plan.quotas(length, n_splits), strict=False):
-        split = _limited(chain((first,), islice(elements, quota - 1)), writer, split_bytes)
-        for frame in writer.partition(split):
+        for frame in writer.partition(chain((first,), islice(elements, quota - 1)), split_bytes):
             progress(writer.n_records)
             yield frame
     yield writer.finish()
-
-
-def _limited(elements: Iterable[Any], writer: SegmentWriter, split_bytes: int) -> Iterator[Any]:
-    limit = writer.pickled_bytes + split_bytes
-    for element in elements:
-        yield element
-        if writer.pickled_bytes >= limit:
-            return  # before the next element is taken
 
 
 def _measured(data: Iterable[Any], split_bytes: int) -> tuple[int | None, Iterator[Any]]:

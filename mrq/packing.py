@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import sys
 import zlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
+from itertools import chain, islice
 from typing import Any
 
 from mrq.errors import NotShippable
@@ -14,6 +15,7 @@ _SAMPLE_BYTES = 4096
 _WORTH = 0.85  # of its size: what deflating must at least bring it to
 
 _MOST_AT_ONCE = 256  # records in one pickle
+_FEW = 16  # records taken before their size is looked at
 
 
 class Packer:
@@ -40,15 +42,20 @@ class Packer:
         self.n_records = 0
         self.pickled_bytes = 0
 
-    def pack(self, records: Iterable[Any]) -> Iterator[tuple[bytes, int]]:
+    def pack(self, records: Iterator[Any], limit: int | None = None) -> Iterator[tuple[bytes, int]]:
         """Return payloads, each with its number of records.
+
+        Args:
+            records: all are taken, or as many as are pickled once the limit is reached.
+            limit: end when pickles take that many bytes.
 
         Raises:
             NotShippable: a record can't be pickled; the message says which.
         """
         pieces: list[bytes] = []
         size = n = 0
-        for batch in self._batches(records):
+        end = sys.maxsize if limit is None else self.pickled_bytes + limit
+        while self.pickled_bytes < end and (batch := self._batch(records)):
             pickled = self._pickle(batch)
             pieces += (len(pickled).to_bytes(8, "big"), pickled)
             size += len(pickled)
@@ -59,17 +66,16 @@ class Packer:
         if n:
             yield b"".join(pieces), n
 
-    def _batches(self, records: Iterable[Any]) -> Iterator[list[Any]]:
+    def _batch(self, records: Iterator[Any]) -> list[Any]:
         batch: list[Any] = []
         room = self._frame_bytes
-        for record in records:
-            batch.append(record)
-            room -= _visible_bytes(record)
-            if len(batch) >= self._at_once or room <= 0:
-                yield batch
-                batch, room = [], self._frame_bytes
-        if batch:
-            yield batch
+        while room > 0 and len(batch) < self._at_once:
+            few = list(islice(records, min(_FEW, self._at_once - len(batch))))
+            if not few:
+                break
+            batch += few
+            room -= _visible_bytes(few)
+        return batch
 
     def _pickle(self, batch: list[Any]) -> bytes:
         try:
@@ -93,11 +99,11 @@ class Packer:
         return None
 
 
-def _visible_bytes(record: Any) -> int:
-    """The size of a record and what it holds directly: cheap, and what is deeper shows in the pickles' sizes."""
-    if type(record) is tuple and len(record) == 2:
-        return sys.getsizeof(record[0]) + sys.getsizeof(record[1])
-    return sys.getsizeof(record)
+def _visible_bytes(records: list[Any]) -> int:
+    """The size of records, and of pairs' keys and values: cheap, and what is deeper shows in the pickles' sizes."""
+    if set(map(type, records)) == {tuple}:
+        return sum(map(sys.getsizeof, chain.from_iterable(records)))
+    return sum(map(sys.getsizeof, records))
 
 
 def deflated(payload: bytes) -> tuple[int, bytes]:

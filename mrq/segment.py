@@ -116,25 +116,24 @@ class SegmentWriter:
         """How many records are pickled."""
         return self._packer.n_records
 
-    @property
-    def pickled_bytes(self) -> int:
-        """How many bytes their pickles took, before deflating."""
-        return self._packer.pickled_bytes
-
     def file(self, partitions: Iterable[Iterable[Any]]) -> Iterator[bytes]:
         """Return the whole file. Raises like `partition`."""
         for records in partitions:
             yield from self.partition(records)
         yield self.finish()
 
-    def partition(self, records: Iterable[Any]) -> Iterator[bytes]:
+    def partition(self, records: Iterable[Any], limit: int | None = None) -> Iterator[bytes]:
         """Add a partition.
+
+        Args:
+            records: what to put into it.
+            limit: end it when its pickles take that many bytes; what is not in it is still in ``records`` then.
 
         Raises:
             NotShippable: a record can't be pickled; the message says which.
         """
         start, total, digests = self.length, 0, blake2b(digest_size=DIGEST_SIZE)
-        for number, (payload, n, last) in enumerate(_with_last(self._packer.pack(records))):
+        for number, (payload, n, last) in enumerate(_with_last(self._packer.pack(iter(records), limit))):
             frame = self._frame(number, payload, n, last)
             total += n
             digests.update(frame[_FRAME.size - DIGEST_SIZE : _FRAME.size])
