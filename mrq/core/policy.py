@@ -13,7 +13,8 @@ LONGEST_BACKOFF = 5.0
 
 def backoff(trouble: Trouble) -> float:
     """Return how many seconds to wait before the next attempt: twice as long each time."""
-    return float(min(FIRST_BACKOFF * 2 ** max(trouble.failures + trouble.crashes - 1, 0), LONGEST_BACKOFF))
+    doublings = min(max(trouble.failures + trouble.crashes - 1, 0), 10)  # ten are beyond the longest wait
+    return float(min(FIRST_BACKOFF * 2**doublings, LONGEST_BACKOFF))
 
 
 def verdict(kind: str, trouble: Trouble, spec: Spec) -> str | None:
