@@ -28,7 +28,8 @@ if TYPE_CHECKING:
 def _settings(args: argparse.Namespace, **more: Any) -> Settings:
     from mrq.config import Settings
 
-    return Settings.load(args.config, **(_assignments(args) | more))
+    given = {name: value for name, value in more.items() if value is not None}
+    return Settings.load(args.config, **(_assignments(args) | given))
 
 
 def _assignments(args: argparse.Namespace) -> dict[str, str]:
