@@ -44,7 +44,7 @@ class FolderStore:
         with _refusals("write", path):
             draft, length = self._draft(data)
             try:
-                _with_parent(target, lambda: os.replace(draft, target))
+                _put(os.replace, draft, target)
             except BaseException:
                 draft.unlink(missing_ok=True)
                 raise
@@ -81,7 +81,7 @@ class FolderStore:
         old, new = self._at(source), self._at(target)
         with _refusals("rename", f"{source} to {target}"):
             try:
-                _with_parent(new, lambda: os.link(old, new, follow_symlinks=False))
+                _put(os.link, old, new)
             except (FileNotFoundError, FileExistsError, NotADirectoryError):
                 return self._settle(source, target, old, new)
             old.unlink(missing_ok=True)
@@ -188,13 +188,13 @@ def _own_errors(data: Iterable[bytes]) -> Iterator[bytes]:
         raise _Foreign(error) from error
 
 
-def _with_parent(target: Path, action: Callable[[], object]) -> None:
-    """Do what puts a file at ``target``; make its folder if that is what lacks."""
+def _put(action: Callable[[Path, Path], None], source: Path, target: Path) -> None:
+    """Do what puts ``source`` at ``target``; make the target's folder if that is what lacks."""
     for _ in range(_TRIES):
         try:
-            action()
+            action(source, target)
         except FileNotFoundError:
-            if target.parent.is_dir():
+            if not os.path.lexists(source):
                 raise
             target.parent.mkdir(parents=True, exist_ok=True)
         else:

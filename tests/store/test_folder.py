@@ -65,6 +65,23 @@ def test_a_rename_that_was_killed_halfway_is_finished_by_the_next(tmp_path: Path
     assert [entry.name for entry in store.list("")] == ["target"]
 
 
+def test_a_folder_that_another_makes_meanwhile_is_no_failure(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The target's folder was not there when the file was to be put into it, and is there right after."""
+    store, really = FolderStore(tmp_path), os.replace
+
+    def replace(source: Path, target: Path) -> None:
+        if not target.parent.is_dir():
+            target.parent.mkdir(parents=True)
+            raise FileNotFoundError
+        really(source, target)
+
+    monkeypatch.setattr(os, "replace", replace)
+    store.write("folder/file", b"data")
+    assert store.read("folder/file") == b"data"
+
+
 RACER = """
 import sys
 from pathlib import Path

@@ -65,7 +65,7 @@ def test_a_refusal_becomes_an_error_of_ours(
     fake_hdfs: Callable[..., Any], opened: Open, code: int, body: bytes, error: type[MrqError], says: str
 ) -> None:
     """HDFS's exceptions are told apart by name, whatever the status, and each says what to do."""
-    store = opened(fake_hdfs((code, body)).url, operation_timeout=0.3)
+    store = opened(fake_hdfs((code, body)).url, operation_timeout=0.5)
     with pytest.raises(error, match=says) as raised:
         store.rename("f", "g")
     assert type(raised.value) is error

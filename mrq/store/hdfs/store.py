@@ -11,7 +11,7 @@ write replaces the file. Only an iterable of which a part was sent can't be sent
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, MutableSequence, Sequence
 from typing import Any, TypeVar
 
 import tenacity
@@ -169,6 +169,7 @@ class HdfsStore:
     def _do(self, action: str, path: str, operation: Callable[[], _T], seconds: float | None = None) -> _T:
         """Try an operation until it succeeds, is refused, or has no time left."""
         seconds = seconds or self.address.operation_timeout
+        failures: list[Exception] = []
         retrying = tenacity.Retrying(
             sleep=self._pause,
             stop=tenacity.stop_before_delay(seconds),
@@ -178,26 +179,31 @@ class HdfsStore:
         what = f"can't {action} {path!r} in HDFS"
         with self._client.deadline.within(seconds):
             try:
-                answer: _T = retrying(self._unless_closed, operation)
-            except tenacity.RetryError as error:
-                raise self._given_up(what, seconds, error.last_attempt) from error.last_attempt.exception()
+                answer: _T = retrying(self._once, operation, failures)
+            except tenacity.RetryError:
+                raise self._given_up(what, seconds, failures) from failures[-1]
             except (StoreError, StoreUnavailable, AuthenticationFailed) as error:
                 raise type(error)(f"{what}: {error}") from error
         return answer
 
+    def _once(self, operation: Callable[[], _T], failures: MutableSequence[Exception]) -> _T:
+        if self._closed.is_set():
+            raise StoreUnavailable("the store was closed: open a new one")
+        try:
+            return operation()
+        except _FAILURES as error:
+            failures.append(error)
+            raise
+
     def _pause(self, seconds: float) -> None:
         self._closed.wait(seconds)
 
-    def _unless_closed(self, operation: Callable[[], _T]) -> _T:
-        if self._closed.is_set():
-            raise StoreUnavailable("the store was closed: open a new one")
-        return operation()
-
-    def _given_up(self, what: str, seconds: float, last: tenacity.Future) -> MrqError:
-        error = last.exception()
-        kind = error.last if isinstance(error, TryAgain) else StoreUnavailable
-        asked = ", ".join(self.address.urls)
-        return kind(f"{what} within {seconds:g} s: {error} (asked {asked}; tries: {last.attempt_number})")
+    def _given_up(self, what: str, seconds: float, failures: Sequence[Exception]) -> MrqError:
+        """Say why: the last try has little time, so what a server said just before it tells more than a timeout."""
+        said = [error for error in failures[-2:] if isinstance(error, TryAgain)]
+        kind = said[-1].last if said else StoreUnavailable
+        why, asked = (said or failures)[-1], ", ".join(self.address.urls)
+        return kind(f"{what} within {seconds:g} s: {why} (asked {asked}; tries: {len(failures)})")
 
 
 def _entry(name: str, found: dict[str, Any]) -> FileStatus:
