@@ -48,8 +48,8 @@ _IN_PHASE = {
 JOB_TABLE: Mapping[JobState, Mapping[type, tuple[JobState, ...]]] = {
     # state: {event: the other states that it may lead to}
     S: {JobClaimed: (M, SH, R, DONE, FAILED, CANCELLED), CancelRequested: (CANCELLED,)},
-    M: {JobClaimed: (SH, R, DONE, FAILED, CANCELLED), TaskDone: (SH, R, DONE), **_IN_PHASE},
-    SH: {JobClaimed: (R, DONE, FAILED, CANCELLED), TaskDone: (R, DONE), **_IN_PHASE},
+    M: {JobClaimed: (SH, R, DONE, FAILED, CANCELLED), TaskDone: (SH, DONE), **_IN_PHASE},
+    SH: {JobClaimed: (R, DONE, FAILED, CANCELLED), TaskDone: (R,), **_IN_PHASE},
     R: {JobClaimed: (DONE, FAILED, CANCELLED), TaskDone: (DONE,), **_IN_PHASE},
     DONE: {},
     FAILED: {},

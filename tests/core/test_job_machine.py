@@ -334,6 +334,7 @@ class World(RuleBasedStateMachine):
                 self.running.append(message)
             if self.running:
                 message = self.running.pop(0)
+                self.say(message, lambda m, now: TaskStarted(m.phase, m.index, m.epoch, m.attempt, "w", now))
                 self.commit(message)
                 self.say(message, lambda m, now: TaskDone(m.phase, m.index, now))
         while len(self.reports) > stragglers and master in self.masters:
