@@ -51,7 +51,7 @@ class _Groups(Generic[V]):
 
     def find(self, key: Any) -> list[V]:
         """Return the values of a key that is not `known`, or not hashable."""
-        if self._by_order is None and type(key) in _PLAIN:
+        if self._by_order is None and _is_plain(key):
             values = self.known[key] = []
             return values
         values = self._ordered().setdefault(order_key(key), (key, []))[1]
@@ -73,7 +73,11 @@ class _Groups(Generic[V]):
 
 
 _PLAIN = frozenset({str, bytes, int, bool, type(None)})
-"""Among these alone Python's own ``==`` and ``hash`` group as order keys do."""
+"""Among these, and tuples of these, Python's own ``==`` and ``hash`` group as order keys do."""
+
+
+def _is_plain(key: Any) -> bool:
+    return type(key) in _PLAIN or (type(key) is tuple and _PLAIN.issuperset(map(type, key)))
 
 
 def _first(row: tuple[OrderKey, Any]) -> OrderKey:

@@ -12,11 +12,12 @@ from struct import Struct
 from typing import Any, TypeVar
 from zlib import crc32
 
-from mrq.core.kinds import BYTES, OPAQUE, OpaqueInside, OrderKey, canonical, class_name
+from mrq.core.kinds import BYTES, OPAQUE, TUPLE, OpaqueInside, OrderKey, canonical, class_name
 
 V = TypeVar("V")
 
 _eight_bytes = Struct("<q").pack
+_four_bytes = Struct("<I").pack
 
 
 def partition_of(key: Any, n: int) -> int:
@@ -30,8 +31,9 @@ def partition_of(key: Any, n: int) -> int:
         return _text(key) % n
     if kind is int:
         return crc32(_eight_bytes(hash(key))) % n
-    rank, payload = order_key(key)
-    return _fold(payload if rank <= BYTES else (rank, payload)) % n
+    if kind is tuple and _FAST.keys() >= set(map(type, key)):
+        return crc32(b"".join([_four_bytes(_FAST[type(item)](item)) for item in key])) % n
+    return _hash(order_key(key)) % n
 
 
 def order_key(key: Any) -> OrderKey:
@@ -59,14 +61,22 @@ def sorted_by_key(rows: Iterable[tuple[Any, V]]) -> list[tuple[Any, V]]:
 def order_of_rows(rows: Collection[tuple[Any, Any]]) -> Callable[[tuple[Any, Any]], Any]:
     """Return what to sort these (key, value) rows by: the keys themselves if that is the same, for it is faster.
 
-    It is the same when all keys are str, or all are bytes, or all are int or float and none is NaN.
+    It is the same when all keys are str, or all are bytes, or all are int or float and none is NaN; or when all are
+    tuples of one length and that holds for their first items, their second, and so on.
     """
-    kinds = {type(key) for key, _ in rows}
-    if len(kinds) == 1 and kinds <= {str, bytes}:
-        return _first
-    if kinds <= {int, float, bool} and (float not in kinds or all(key == key for key, _ in rows)):
+    keys = [key for key, _ in rows]
+    if set(map(type, keys)) != {tuple}:
+        return _first if _natural(keys) else order_of_first
+    if len(set(map(len, keys))) == 1 and all(map(_natural, zip(*keys, strict=True))):
         return _first
     return order_of_first
+
+
+def _natural(keys: Collection[Any]) -> bool:
+    kinds = set(map(type, keys))
+    if kinds <= {int, float, bool}:
+        return float not in kinds or all(key == key for key in keys)
+    return len(kinds) == 1 and kinds <= {str, bytes}
 
 
 def order_of_first(row: tuple[Any, Any]) -> OrderKey:
@@ -146,10 +156,19 @@ def _text(text: str) -> int:
         return crc32(text.encode("utf-8", "surrogatepass"))
 
 
+def _hash(order: OrderKey) -> int:
+    rank, payload = order
+    if rank <= BYTES:
+        return _fold(payload)
+    if rank == TUPLE:
+        return crc32(b"".join([_four_bytes(_hash(item)) for item in payload]))
+    return _fold(order)
+
+
 def _fold(value: Any) -> int:
-    """Hash an order key, or a part of one."""
+    """Hash a part of an order key, whatever it is."""
     if isinstance(value, tuple):
-        return crc32(b"".join(_fold(part).to_bytes(4, "little") for part in value))
+        return crc32(b"".join([_four_bytes(_fold(part)) for part in value]))
     if isinstance(value, str):
         return _text(value)
     if isinstance(value, bytes):
@@ -157,3 +176,7 @@ def _fold(value: Any) -> int:
     if value is None or isinstance(value, Opaque):
         return OPAQUE
     return crc32(_eight_bytes(hash(value)))
+
+
+_FAST: dict[type, Callable[[Any], int]] = {str: _text, int: lambda item: crc32(_eight_bytes(hash(item)))}
+"""The same hashes, of items of tuples that are not worth an order key."""

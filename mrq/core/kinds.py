@@ -31,7 +31,7 @@ from uuid import UUID
 from weakref import WeakKeyDictionary
 
 _NONE, _REAL, _COMPLEX, _NAN, _STR, BYTES, _DATE, _NAIVE, _AWARE, _NAIVE_TIME, _AWARE_TIME = range(11)
-_DURATION, _UUID, _PATH, _ENUM, _TUPLE, _LIST, _SET, _DICT, _DATACLASS, OPAQUE = range(11, 21)
+_DURATION, _UUID, _PATH, _ENUM, TUPLE, _LIST, _SET, _DICT, _DATACLASS, OPAQUE = range(11, 21)
 
 OrderKey = tuple[int, Any]
 """A rank and what decides within it; ``<`` and ``==`` hold between any two, and ``hash`` works."""
@@ -149,7 +149,7 @@ def _flag(key: Flag) -> OrderKey:
 
 
 def _tuple(key: tuple[Any, ...]) -> OrderKey:
-    return _TUPLE, tuple(map(canonical, key))
+    return TUPLE, tuple(map(canonical, key))
 
 
 def _set(key: set[Any] | frozenset[Any]) -> OrderKey:

@@ -13,6 +13,7 @@ from decimal import Decimal
 from enum import Enum, Flag, IntEnum
 from fractions import Fraction
 from itertools import groupby
+from numbers import Integral
 from pathlib import PurePosixPath, PureWindowsPath
 from typing import Any
 from uuid import UUID
@@ -246,6 +247,32 @@ def test_one_key_in_many_makes(same: list[Any]) -> None:
 def test_keys_that_look_alike_stay_apart(different: list[Any]) -> None:
     """What ``==`` tells apart has groups of its own."""
     assert len(group((key, None) for key in different)) == len(different)
+
+
+class Int64:
+    """Stands for numpy's scalars: no int, but registered as a number."""
+
+    def __init__(self, value: int) -> None:
+        self.value = value
+
+    def __int__(self) -> int:
+        return self.value
+
+    def __eq__(self, other: object) -> bool:
+        return self.value == (other.value if isinstance(other, Int64) else other)
+
+    def __hash__(self) -> int:
+        return hash(self.value)
+
+
+Integral.register(Int64)
+
+
+def test_other_numbers_are_numbers() -> None:
+    """What says that it is a number, as numpy's scalars do, is the same key as an int."""
+    assert partition_of(Int64(5), 1009) == partition_of(5, 1009)
+    assert order_key(Int64(5)) == order_key(5.0)
+    assert group([(Int64(2), "a"), (10, "b"), (2, "c")]) == [(2, ["a", "c"]), (10, ["b"])]
 
 
 # ---------------------------------------------------------------- order
