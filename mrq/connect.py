@@ -43,19 +43,22 @@ class Client(JobClient):
 
 def open_master(settings: Settings, opened: ExitStack) -> Master:
     """Connect a master; ``opened`` closes its connections."""
-    tree = ZooKeeperCoordination(settings)
-    opened.callback(tree.close)
-    broker = RabbitMQBroker(settings)
-    opened.callback(broker.close)
+    broker, registry = _open_broker_and_registry(settings, opened)
     store = open_store(describe(settings))
     opened.callback(store.close)
-    return Master(settings.service_name(), Registry(tree), broker, store, settings)
+    return Master(settings.service_name(), registry, broker, store, settings)
 
 
 def open_worker(settings: Settings, opened: ExitStack) -> Worker:
-    """Connect a worker; ``opened`` closes its connections."""
-    tree = ZooKeeperCoordination(settings)
-    opened.callback(tree.close)
+    """Connect a worker; ``opened`` closes its connections. Its children open the store themselves."""
+    broker, registry = _open_broker_and_registry(settings, opened)
+    return Worker(settings.service_name(), registry, broker, describe(settings), settings)
+
+
+def _open_broker_and_registry(settings: Settings, opened: ExitStack) -> tuple[RabbitMQBroker, Registry]:
+    """RabbitMQ comes first: it knows a wrong password from a right one before anything is written."""
     broker = RabbitMQBroker(settings)
     opened.callback(broker.close)
-    return Worker(settings.service_name(), Registry(tree), broker, describe(settings), settings)
+    tree = ZooKeeperCoordination(settings)
+    opened.callback(tree.close)
+    return broker, Registry(tree)
