@@ -78,7 +78,7 @@ class Registry:
             BadMessage: the znode holds something else.
         """
         node = self.tree.get(_job(job_id), watch)
-        if node is None:
+        if node is None or not node.data:  # a claim that came too late makes an empty one: see `claim`
             return None
         try:
             return Held(decode(JobRecord, node.data), node.version)
@@ -149,12 +149,17 @@ class Registry:
     # ------------------------------------------------------------ ownership
 
     def claim(self, job_id: str, master: str) -> Epoch | None:
-        """Become a job's owner; return the epoch, or None when somebody else is."""
+        """Become a job's owner; return the epoch, or None when somebody else is, or there is no such job."""
         try:
-            return self.tree.create(f"{_job(job_id)}/owner", master.encode(), ephemeral=True).czxid
+            epoch = self.tree.create(f"{_job(job_id)}/owner", master.encode(), ephemeral=True).czxid
         except NodeExists:
             node = self.tree.get(f"{_job(job_id)}/owner")
             return node.czxid if node and node.mine else None
+        record = self.tree.get(_job(job_id))
+        if record is not None and not record.data:  # cleared a moment ago: the claim has made its node anew
+            self.tree.delete(_job(job_id))
+            return None
+        return epoch
 
     def owner(self, job_id: str, watch: Watch | None = None) -> str | None:
         """Return the owning master's name; the watch tells of its end."""
