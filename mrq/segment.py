@@ -19,12 +19,13 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from hashlib import blake2b
 from struct import Struct
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 from mrq import serial
 from mrq.blob import DIGEST_SIZE, Signer
 from mrq.errors import BadMessage, StoreNotFound
 from mrq.packing import Packer, deflated, unpacked
+from mrq.span import Readable, Span
 
 _MAGIC = b"mrqseg\x01\n"
 _FRAME = Struct(">QBIB32s")
@@ -53,16 +54,6 @@ class Entry(NamedTuple):
     length: int
     records: int
     digest: bytes
-
-
-class Readable(Protocol):
-    """As much of `mrq.ports.Store` as reading takes."""
-
-    def read(self, path: str, offset: int = 0, length: int | None = None) -> bytes:
-        """Return a part of a file."""
-
-    def status(self, path: str) -> Any:
-        """Return the file's status, with its ``length``, or None."""
 
 
 # ---------------------------------------------------------------- writing
@@ -239,7 +230,7 @@ class SegmentReader:
             IndexError: there is no such partition.
         """
         entry = self.entries[number]
-        rest, n_frames, n_records = _Span(self._read, entry, self._chunk_bytes), 0, 0
+        rest, n_frames, n_records = Span(self._read, entry.offset, entry.length, self._chunk_bytes), 0, 0
         digests, last = blake2b(digest_size=DIGEST_SIZE), not entry.length
         while not last:
             stored, codec, n, last, digest = _FRAME.unpack(self._take(rest, _FRAME.size))
@@ -252,7 +243,7 @@ class SegmentReader:
         if rest.left or n_records != entry.records or digests.digest() != entry.digest:
             raise self._bad(f"partition {number} is not the one in its index")
 
-    def _take(self, rest: _Span, n: int) -> bytes:
+    def _take(self, rest: Span, n: int) -> bytes:
         if n > rest.left:
             raise self._bad("a frame is longer than its partition")
         return rest.take(n)
@@ -291,29 +282,3 @@ class SegmentReader:
 
     def _bad(self, what: str) -> BadMessage:
         return BadMessage(f"{self._name} ({self._path}) is damaged: {what}")
-
-
-class _Span:
-    """A partition's bytes, by reads of a chunk at a time."""
-
-    def __init__(self, read: Callable[[int, int], bytes], entry: Entry, chunk_bytes: int) -> None:
-        self._read = read
-        self._chunk_bytes = chunk_bytes
-        self._offset, self._end = entry.offset, entry.offset + entry.length
-        self._buffer = b""
-        self._at = 0
-
-    @property
-    def left(self) -> int:
-        """How many bytes are to come."""
-        return self._end - self._offset + len(self._buffer) - self._at
-
-    def take(self, n: int) -> bytes:
-        """Return the next ``n`` bytes, of `left`."""
-        lack = n - (len(self._buffer) - self._at)
-        if lack > 0:
-            more = self._read(self._offset, min(max(lack, self._chunk_bytes), self._end - self._offset))
-            self._offset += len(more)
-            self._buffer, self._at = self._buffer[self._at :] + more, 0
-        self._at += n
-        return self._buffer[self._at - n : self._at]
