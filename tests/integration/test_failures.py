@@ -16,7 +16,7 @@ from mrq.core.model import Phase
 from mrq.errors import PoisonTaskError, RemoteError, RemoteTraceback, TaskTimeoutError
 from mrq.future import JobFuture
 from tests.integration.cluster import Cluster, eventually
-from tests.integration.jobs import Gate, GatedKey, add_up, count_characters, plain, random_strings
+from tests.jobs import Gate, GatedKey, add_up, count_characters, plain, random_strings
 
 pytestmark = [pytest.mark.real, pytest.mark.timeout(300)]
 

@@ -15,7 +15,7 @@ import pytest
 
 from mrq.core.model import PHASES, JobState
 from tests.integration.cluster import Cluster
-from tests.integration.jobs import WORDS, add_up, count_characters, plain, random_strings
+from tests.jobs import WORDS, add_up, count_characters, plain, random_strings
 
 pytestmark = [pytest.mark.real, pytest.mark.timeout(300)]
 
