@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from mrq.core.job import task_state
 from mrq.core.model import PHASES, Job, JobState, Phase, TaskState
-from mrq.registry import PAGE_SIZE
 from mrq.wire import ManifestEntry, PhaseProgress, ProgressRecord, Report, Stats, TaskPage, TaskRow
+
+PAGE_SIZE = 200
+"""Tasks in one page: about 20 KB of JSON."""
 
 
 class Board:

@@ -216,7 +216,8 @@ class Broker(Protocol):
 
     def consume(self, queue: str, prefetch: int, handler: Handler) -> None:
         """Take deliveries of a queue, at most ``prefetch`` unacked at a time; taken up again after a reconnect,
-        a cancelled consumer or a closed channel."""
+        a cancelled consumer or a closed channel.
+        """
 
     def subscribe(self, handler: Handler, prefetch: int = 1000) -> Subscription:
         """Open a private queue; its deliveries need an ack too."""

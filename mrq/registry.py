@@ -21,8 +21,6 @@ from mrq.ports import Coordination, Watch
 from mrq.wire import JobRecord, MemberInfo, ProgressRecord, TaskPage, decode
 
 Role = Literal["masters", "workers"]
-PAGE_SIZE = 200
-"""Tasks in one page: about 20 KB of JSON."""
 
 
 @dataclass(frozen=True, slots=True)

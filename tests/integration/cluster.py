@@ -168,7 +168,9 @@ def check_nothing_is_left(cluster: Cluster) -> None:
     settings = cluster.settings
     tree = cluster.registry.tree
     eventually(lambda: not cluster.left_over(), f"no process is left over, {cluster.left_over()}", 15)
-    eventually(lambda: not tree.children("/masters") and not tree.children("/workers"), "no member is left", 30)
+    eventually(
+        lambda: not tree.children("/masters") and not tree.children("/workers"), "no member is left", 30
+    )
     assert tree.children("/jobs") == []
     assert cluster.client._store.list("jobs") == []
     broker = RabbitMQBroker(settings)
@@ -180,7 +182,9 @@ def check_nothing_is_left(cluster: Cluster) -> None:
         )
     finally:
         broker.close()
-    eventually(lambda: private_queues(settings) == [], f"no private queue is left, {private_queues(settings)}", 30)
+    eventually(
+        lambda: private_queues(settings) == [], f"no private queue is left, {private_queues(settings)}", 30
+    )
 
 
 def private_queues(settings: Settings) -> list[str]:
@@ -190,7 +194,9 @@ def private_queues(settings: Settings) -> list[str]:
     session = requests.Session()
     session.trust_env = False
     session.auth = (settings.username, settings.password.get_secret_value())
-    reply = session.get(f"{settings.rabbitmq_management_url}/api/queues/{settings.rabbitmq_vhost}", timeout=10)
+    reply = session.get(
+        f"{settings.rabbitmq_management_url}/api/queues/{settings.rabbitmq_vhost}", timeout=10
+    )
     reply.raise_for_status()
     durable = {f"{settings.rabbitmq_prefix}.{name}" for name in (*(p.value for p in PHASES), "dead")}
     names = [queue["name"] for queue in reply.json()]

@@ -93,7 +93,9 @@ def test_a_stale_master_changes_nothing(start: Start, tmp_path: Path) -> None:
     first = cluster.owner(future.job_id)
     before = cluster.registry.require(future.job_id).record.epoch
     cluster.kill(first, signal.SIGSTOP)
-    eventually(lambda: cluster.registry.require(future.job_id).record.epoch > before, "another master has the job")
+    eventually(
+        lambda: cluster.registry.require(future.job_id).record.epoch > before, "another master has the job"
+    )
     cluster.kill(first, signal.SIGCONT)
     epoch = cluster.registry.require(future.job_id).record.epoch
     gate.open("map")

@@ -80,7 +80,10 @@ def test_keys_of_any_type_are_grouped_by_equality(start: Start) -> None:
     counts = {repr(key): count for key, count in result}
     assert sum(counts.values()) == len(keys)
     for key in keys:
-        assert [count for other, count in result if other == key and type(other) is not str] or key in ("1", "z")
+        assert [count for other, count in result if other == key and type(other) is not str] or key in (
+            "1",
+            "z",
+        )
         assert sum(1 for other, _ in result if other == key) == 1
         assert next(count for other, count in result if other == key) == sum(1 for k in keys if k == key)
     again = client.mapreduce(keys, lambda xs: [(x, 1) for x in xs], add_up, 3, n_reducers=2)
@@ -129,7 +132,9 @@ def total(values):
 """
 
 
-def test_a_script_ships_the_modules_beside_it_and_another_process_attaches(start: Start, tmp_path: Path) -> None:
+def test_a_script_ships_the_modules_beside_it_and_another_process_attaches(
+    start: Start, tmp_path: Path
+) -> None:
     """No package to install on the workers, no guard in the script; the job is found again by its id."""
     cluster = start(n_workers=2)
     (tmp_path / "helper.py").write_text(HELPER)

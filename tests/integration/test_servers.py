@@ -16,8 +16,8 @@ from mrq.config import Settings
 from mrq.core.model import Phase
 from mrq.errors import AuthenticationFailed, CoordinationUnavailable, MrqError, StoreUnavailable
 from tests.integration.cluster import Cluster, eventually
-from tests.jobs import Gate, add_up, count_characters, plain
 from tests.integration.test_failures import DATA, gated_job
+from tests.jobs import Gate, add_up, count_characters, plain
 
 pytestmark = [pytest.mark.real, pytest.mark.timeout(400)]
 
