@@ -77,6 +77,7 @@ class Master:
         out: attempts published (or about to be), of which the core was told no end.
         tried: the last attempt of each place.
         ends: how often attempts that were out failed, by place and kind.
+        rests: until when a place that failed is to be left alone.
     """
 
     job: Job
@@ -89,6 +90,7 @@ class Master:
     out: dict[Place, int] = field(default_factory=dict)
     tried: dict[Place, int] = field(default_factory=dict)
     ends: Counter[tuple[Place, str]] = field(default_factory=Counter)
+    rests: dict[Place, float] = field(default_factory=dict)
 
 
 def which(things: list[Any], pick: int) -> Any:
@@ -240,10 +242,11 @@ class World(RuleBasedStateMachine):
         self.apply(which(self.acting(), master), made(self.now))
 
     @precondition(lambda self: self.told and self.acting())
-    @rule(report=st.integers(0, 20), master=mostly_the_newest)
-    def a_report_arrives_late_or_again(self, report: int, master: int) -> None:
+    @rule(reports=st.lists(st.integers(0, 20), min_size=1, max_size=5), master=mostly_the_newest)
+    def reports_arrive_late_or_again(self, reports: list[int], master: int) -> None:
         """Whatever was ever said may be heard at any time."""
-        self.apply(which(self.acting(), master), which(self.told, report)(self.now))
+        for report in reports:
+            self.apply(which(self.acting(), master), which(self.told, report)(self.now))
 
     @precondition(lambda self: self.reports)
     @rule(pick=picks)
@@ -282,6 +285,16 @@ class World(RuleBasedStateMachine):
             index = which(sorted(master.job.outstanding), task)
             attempt = master.job.outstanding[index].attempt
             self.apply(master, TaskLost(master.job.phase, index, master.epoch, attempt, self.now))
+
+    @precondition(lambda self: any(m.job.again for m in self.acting()))
+    @rule(pick=picks, task=picks)
+    def a_task_to_be_tried_again_is_committed_after_all(self, pick: int, task: int) -> None:
+        """By an attempt that was given up, or of an older epoch."""
+        master = which([m for m in self.acting() if m.job.again], pick)
+        if not master.job.state.ended:
+            index = which(sorted(master.job.again), task)
+            self.files[master.job.phase].add(index)
+            self.apply(master, TaskDone(master.job.phase, index, self.now))
 
     @precondition(lambda self: self.epochs > 1 and not self.record.state.ended)
     @rule()
@@ -430,6 +443,8 @@ class World(RuleBasedStateMachine):
             place = (event.phase, event.index)
             del master.out[place]
             master.ends[place, event.kind if isinstance(event, TaskFailed) else "lost"] += 1
+            if isinstance(event, TaskFailed):
+                master.rests[place] = event.now + policy.FIRST_BACKOFF
 
     def law_of_command(self, master: Master, after: Job, command: Command) -> None:
         if isinstance(command, Publish):
@@ -438,6 +453,7 @@ class World(RuleBasedStateMachine):
             assert place not in master.known, f"{place} is published although it is committed"
             assert place not in master.out, f"{place} has two attempts out"
             assert command.attempt > master.tried.get(place, -1), f"{place} repeats an attempt's number"
+            assert self.now >= master.rests.get(place, 0.0), f"{place} is tried again without a wait"
             master.out[place] = master.tried[place] = command.attempt
         elif isinstance(command, Fail):
             self.law_of_failure(master, command.failure)
