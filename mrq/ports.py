@@ -43,8 +43,8 @@ class Store(Protocol):
         """Move a file to a name that must be free: the first to come wins.
 
         Returns:
-            True when the source now is the target, also when the reply of the move was lost; False when the
-            target was there before (the source stays, or was cleared away).
+            True when the source now is the target, also when the reply of the move was lost, or when the source
+            is gone and the target is there; False when the target was there before (the source stays).
 
         Raises:
             StoreNotFound: neither source nor target is there.
@@ -95,8 +95,11 @@ Watch = Callable[[str], None]
 
 
 class Coordination(Protocol):
-    """A tree of small nodes with versions, sessions and one-shot watches, as ZooKeeper has. Paths begin with ``/``
-    and are below the adapter's root.
+    """A tree of small nodes with versions, sessions and one-shot watches, as ZooKeeper has.
+
+    Paths begin with ``/`` and are below the adapter's root. A watch may also be called when nothing has changed,
+    after a reconnect; the same function on the same path is kept, and called, once. Reads may lag behind other
+    sessions' writes by a moment.
 
     Every method raises `CoordinationUnavailable` when no answer comes by the deadline, and `SessionLost` when the
     session expired during the call.
@@ -165,7 +168,8 @@ class Delivery(Protocol):
     """A message on loan: another consumer gets it when this one's connection ends before the ack."""
 
     @property
-    def message(self) -> Message: ...
+    def message(self) -> Message:
+        """What was published."""
 
     @property
     def queue(self) -> str:
@@ -215,8 +219,9 @@ class Broker(Protocol):
         """
 
     def consume(self, queue: str, prefetch: int, handler: Handler) -> None:
-        """Take deliveries of a queue, at most ``prefetch`` unacked at a time; taken up again after a reconnect,
-        a cancelled consumer or a closed channel.
+        """Take deliveries of a queue, at most ``prefetch`` unacked at a time.
+
+        It is taken up again after a reconnect, a cancelled consumer or a closed channel.
         """
 
     def subscribe(self, handler: Handler, prefetch: int = 1000) -> Subscription:

@@ -7,7 +7,7 @@ from typing import Any
 
 from mrq import code, layout
 from mrq.blob import Signer
-from mrq.core.keys import order_key
+from mrq.core.keys import sorted_by_key
 from mrq.core.model import Phase
 from mrq.errors import (
     BadMessage,
@@ -42,10 +42,7 @@ def read_result(store: Store, signer: Signer, record: JobRecord) -> list[tuple[A
         parts = list(
             pool.map(lambda item: _read_part(store, signer, *item), list(enumerate(manifest.results)))
         )
-    result = [pair for part in parts for pair in part]
-    if len(parts) > 1:
-        result.sort(key=lambda pair: order_key(pair[0]))
-    return result
+    return parts[0] if len(parts) == 1 else sorted_by_key([pair for part in parts for pair in part])
 
 
 def _read_part(store: Store, signer: Signer, index: int, entry: ManifestEntry) -> list[tuple[Any, Any]]:

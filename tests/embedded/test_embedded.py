@@ -86,8 +86,9 @@ def test_user_errors_come_back_and_siblings_are_unhurt(cluster: mrq.EmbeddedClus
     with pytest.raises(PoisonTaskError, match="map 0"):
         cluster.mapreduce(DATA, lambda xs: os._exit(1), add_up, 1).result(30)  # type: ignore[arg-type,return-value]
     with pytest.raises(PoisonTaskError, match="reduce"):
-        kill = lambda vs: os.kill(os.getpid(), signal.SIGKILL)  # noqa: E731  # a lambda is what is tested
-        cluster.mapreduce(DATA, count_characters, kill, 1).result(30)
+        cluster.mapreduce(DATA, count_characters, lambda vs: os.kill(os.getpid(), signal.SIGKILL), 1).result(
+            30
+        )
     assert sibling.result(30) == plain(DATA, count_characters, add_up)
 
 
@@ -169,9 +170,18 @@ def test_leaving_the_block_by_an_exception_does_not_wait(tmp_path: Path) -> None
     def wait_at_the_gate(strings: list[str]) -> Any:
         gate.wait("map")
 
-    with pytest.raises(KeyError), mrq.EmbeddedCluster(n_workers=1) as cluster:
-        future = cluster.mapreduce(DATA, wait_at_the_gate, add_up)
-        raise KeyError
+    futures = []
+
+    def leave() -> None:
+        with mrq.EmbeddedCluster(n_workers=1) as cluster:
+            futures.append(cluster.mapreduce(DATA, wait_at_the_gate, add_up))
+            clusters.append(cluster)
+            raise KeyError
+
+    clusters: list[mrq.EmbeddedCluster] = []
+    with pytest.raises(KeyError):
+        leave()
+    (future,), (cluster,) = futures, clusters
     assert future.cancelled()
     assert [thread.name for thread in threading.enumerate() if thread not in before] == []
     with pytest.raises(MrqError, match="closed"):

@@ -234,12 +234,11 @@ class Link:
     def _hang_up(self, connection: Any) -> None:
         if self._closed is None:
             return
-        try:
+        # The end of the connection follows in the loop's next round; if pika fails to tell it, we leave anyway.
+        self._thread.later(0.2, self._gone)
+        if not connection.is_closed:
             # pika has no public way to drop a connection whose peer does not answer.
-            if not connection.is_closed:
-                connection._terminate_stream(BrokerUnavailable("RabbitMQ did not answer the close"))
-        finally:
-            self._gone()
+            connection._terminate_stream(BrokerUnavailable("RabbitMQ did not answer the close"))
 
     def _gone(self) -> None:
         self._connection = None

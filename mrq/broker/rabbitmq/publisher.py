@@ -82,6 +82,7 @@ class Publisher:
         self._timeout = timeout
         self._channel: Channel | None = None
         self._backoff = Backoff()
+        self._trouble = ""  # what the broker last had against our messages
         self._last_tag = 0
         self._outstanding: dict[int, _Item] = {}  # by tag, which grows
         self._waiting: deque[_Item] = deque()
@@ -166,6 +167,7 @@ class Publisher:
             if item is None:
                 continue
             if refused:
+                self._trouble = f"it refused a message for {item.message.routing_key!r} (nack)"
                 self._thread.later(self._backoff.next(), partial(self._again, [item]))
             elif item.returned:
                 self._no_queue(item)
@@ -173,6 +175,7 @@ class Publisher:
                 self._settle(item)
         if not refused:
             self._backoff.reset()
+            self._trouble = ""
         self._pump()
 
     def _settle(self, item: _Item) -> None:
@@ -235,10 +238,9 @@ class Publisher:
     def _expire(self) -> None:
         self._timer = None
         now = monotonic()
+        story = f"{self._link.story()}; {self._trouble}".removesuffix("; ")
         while self._batches and (self._batches[0].future.done() or self._batches[0].deadline <= now):
-            self._batches.popleft().fail(
-                BrokerUnavailable(f"no confirm within {self._timeout:g} s: {self._link.story()}")
-            )
+            self._batches.popleft().fail(BrokerUnavailable(f"no confirm within {self._timeout:g} s: {story}"))
         while self._waiting and self._waiting[0].batch.future.done():
             self._waiting.popleft()
         if self._batches:
@@ -265,6 +267,7 @@ class Publisher:
     def _channel_closed(self, channel: Channel, reason: Exception) -> None:
         self._take_back(channel)
         if self._link.usable() is not None:
+            self._trouble = f"it closed the channel for publishing: {reason}"
             log.warning("RabbitMQ closed the channel for publishing: %s", reason)
             self._thread.later(self._backoff.next(), partial(self._link.redeclare, self._reopen))
 
