@@ -13,6 +13,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from concurrent.futures import wait
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -134,7 +135,7 @@ class Outcome:
 
 
 def run(cluster: JobClient, corpus: Corpus, console: Console, *, check: bool = False) -> Outcome:
-    """Count the corpus's words on a cluster, and show how it goes.
+    """Count the corpus's words on a cluster, and show how it goes. Nothing of the job is left over.
 
     Args:
         cluster: embedded, or a client of the servers.
@@ -151,9 +152,12 @@ def run(cluster: JobClient, corpus: Corpus, console: Console, *, check: bool = F
         progress = follow(future, console)
         counts = dict(future.result())
     except BaseException:
-        future.cancel()
+        with suppress(MrqError):  # what raised is what counts
+            future.cancel()
+            cluster.clear(future.job_id, force=True)
         raise
     seconds = time.monotonic() - begun
+    cluster.clear(future.job_id)
     return Outcome(
         job_id=future.job_id,
         files=len(corpus),

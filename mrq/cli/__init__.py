@@ -31,7 +31,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         args = parser().parse_args(argv)
     except SystemExit as ended:  # argparse has printed the help, or what is wrong
         return ended.code if isinstance(ended.code, int) else USAGE
-    logs.set_up(args.log_level or "warning")
+    logs.set_up(args.log_level or args.usual_level)
     try:
         return args.verb(args) or OK
     except MrqError as error:

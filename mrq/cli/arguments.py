@@ -44,7 +44,9 @@ def _add_verb(to: Any, run: Callable[..., Any], *, prints: bool = True) -> argpa
     text = (run.__doc__ or "").strip()
     summary = text[:1].lower() + text[1:].rstrip(".")
     verb: argparse.ArgumentParser = to.add_parser(run.__name__, help=summary, description=text)
-    verb.set_defaults(verb=run, json=False)
+    verb.set_defaults(
+        verb=run, json=False, usual_level="error"
+    )  # what is away is in the answer, not in the log
     _add_common(verb, "set_too")
     if prints:
         verb.add_argument("--json", action="store_true", help="print JSON")
@@ -53,6 +55,7 @@ def _add_verb(to: Any, run: Callable[..., Any], *, prints: bool = True) -> argpa
 
 def _add_demo(to: Any) -> None:
     demo = _add_verb(to, verbs.demo)
+    demo.set_defaults(usual_level="warning")
     demo.add_argument(
         "--cluster", action="store_true", help="on the real servers; starts what lacks, and ends it"
     )
@@ -73,6 +76,7 @@ def _add_services(to: Any) -> None:
     master = _add_verb(to, verbs.master, prints=False)
     worker = _add_verb(to, verbs.worker, prints=False)
     for service in (master, worker):
+        service.set_defaults(usual_level="info")
         service.add_argument("--name", help="unique among its kind (default: <hostname>-<pid>)")
         service.add_argument("--log-json", action="store_true", help="log JSON lines")
     worker.add_argument("--slots", type=_positive, metavar="N", help="tasks of each phase to run at once")

@@ -104,12 +104,12 @@ def _demo_on_servers(args: argparse.Namespace, run: Callable[..., Any], console:
     if args.config:
         environment["MRQ_CONFIG"] = os.path.abspath(args.config)
     with _monitoring(args) as monitoring, Crew(monitoring.registry.members, environment) as crew:
+        monitoring.queues()  # RabbitMQ is the masters' and workers' business; that it is away is better said by us
         started = crew.complete(masters=args.masters, workers=args.workers or 2)
         if started:
             console.print(f"Started for this demo: {', '.join(started)}", highlight=False)
         with mrq.Client(settings) as client:
             outcome = run(client)
-            client.clear(outcome.job_id)
         if started:
             console.print("Ending what was started", highlight=False)
         return outcome
@@ -128,7 +128,7 @@ def worker(args: argparse.Namespace) -> None:
 def _serve(role: str, args: argparse.Namespace, **more: Any) -> None:
     settings = _settings(args, name=args.name, **more)
     name = settings.service_name()
-    logs.set_up(args.log_level or "info", name=name, as_json=args.log_json)
+    logs.set_up(args.log_level or args.usual_level, name=name, as_json=args.log_json)
     from mrq.daemon import serve
 
     serve(role, settings.model_copy(update={"name": name}))
@@ -145,8 +145,8 @@ def status(args: argparse.Namespace) -> int:
         seen = monitoring.status()
     if args.json:
         print(seen.model_dump_json(indent=2))
-    else:
-        _console().print(*render(seen))
+    elif tables := render(seen):
+        _console().print(*tables)
     for service, missing in seen.missing.items():
         print(f"mrq: {service}: {missing.message}", file=sys.stderr)
     kinds = {missing.error for missing in seen.missing.values()}

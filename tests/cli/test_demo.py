@@ -1,9 +1,12 @@
 """The demo, for real: on an embedded cluster, in a process of its own."""
 
 import json
+import signal
 import subprocess
 import sys
+import time
 from collections import Counter
+from pathlib import Path
 
 import pytest
 
@@ -58,6 +61,30 @@ def test_as_json_standard_output_is_one_document(expected: Counter[str]) -> None
     assert document["files"] == FILES
     assert document["checked"] is True
     assert "map" in done.stderr
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_ends_the_demo_and_every_process_of_its(number: signal.Signals, code: int) -> None:
+    with subprocess.Popen(
+        [sys.executable, "-m", "mrq.cli", "demo"], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    ) as demo:
+        assert demo.stdout
+        assert next(line for line in demo.stdout if line.startswith("map"))
+        helpers = _children(demo.pid)
+        demo.send_signal(number)
+        rest = demo.stdout.read()
+    assert (demo.returncode, "Traceback" in rest) == (code, False), rest
+    assert helpers
+    deadline = time.monotonic() + 5.0
+    while any(Path(f"/proc/{pid}").exists() for pid in helpers):
+        assert time.monotonic() < deadline, helpers
+        time.sleep(0.05)
+
+
+def _children(pid: int) -> list[str]:
+    return [
+        child for file in Path(f"/proc/{pid}/task").glob("*/children") for child in file.read_text().split()
+    ]
 
 
 def test_the_corpus_is_the_standard_library_without_what_is_not_its_own() -> None:
