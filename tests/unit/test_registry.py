@@ -86,7 +86,7 @@ def record(job_id: str = "job_0", **fields: Any) -> JobRecord:
 
 
 def member(**fields: Any) -> MemberInfo:
-    return MemberInfo(**({"hostname": "ada", "pid": 7, "python": "3.11", "mrq": "0.1.0"} | fields))
+    return MemberInfo(hostname="ada", python="3.11", mrq="0.1.0", **({"pid": 7} | fields))
 
 
 def now_is(registry: Registry, job_id: str = "job_0") -> JobRecord:
