@@ -125,19 +125,26 @@ class World(RuleBasedStateMachine):
         window=st.integers(1, 3),
         retries=st.sampled_from([0, 1, 2, 3, 3]),
         crash_limit=st.sampled_from([1, 2, 3, 3]),
+        begins=st.sampled_from([True, True, True, False]),
     )
-    def submit(self, n_map: int, n_reduce: int, window: int, retries: int, crash_limit: int) -> None:
+    def submit(
+        self, n_map: int, n_reduce: int, window: int, retries: int, crash_limit: int, begins: bool
+    ) -> None:
         self.spec = Spec("job_7", n_map, n_reduce if n_map else 0, window, retries, crash_limit)
+        if begins:
+            self.goes_well()
 
     # ------------------------------------------------------------ masters
 
     @precondition(lambda self: not self.record.state.ended and len(self.masters) < 3)
-    @rule()
-    def a_master_claims(self) -> None:
+    @rule(loads=st.booleans())
+    def a_master_claims(self, loads: bool) -> None:
         """The last owner's session has expired, whether it knows it or not."""
         self.epochs += 1
         held = (self.record.epoch, self.record.state)
         self.masters.append(Master(Job(self.spec), self.epochs, held))
+        if loads:
+            self.a_master_loads(0)
 
     @precondition(lambda self: any(not m.claimed for m in self.masters))
     @rule(pick=picks)
@@ -208,6 +215,23 @@ class World(RuleBasedStateMachine):
         if tells:
             self.say(message, lambda m, now: TaskFailed(m.phase, m.index, m.epoch, m.attempt, kind, now))
 
+    @precondition(lambda self: self.acting() and (self.queue or self.running or self.acting()[-1].todo))
+    @rule(kinds=st.lists(kinds, min_size=1, max_size=6), last=st.booleans())
+    def all_that_is_tried_fails_for_a_while(self, kinds: list[str], last: bool) -> None:
+        """And the master hears of each; the one that was published last, or first, goes first."""
+        for kind in kinds:
+            if not self.acting():
+                return
+            master = self.acting()[-1]
+            self.perform(master, len(master.todo))
+            tried = [m for m in (*self.running, *self.queue) if m.epoch == master.epoch]
+            if master in self.masters and tried:
+                m = tried[-1 if last else 0]
+                (self.running if m in self.running else self.queue).remove(m)
+                self.apply(master, TaskFailed(m.phase, m.index, m.epoch, m.attempt, kind, self.now))
+                self.now += 0.2
+                self.apply(master, Tick(self.now))
+
     @precondition(lambda self: self.running)
     @rule(pick=picks)
     def a_worker_dies(self, pick: int) -> None:
@@ -228,7 +252,7 @@ class World(RuleBasedStateMachine):
             self.say(message, lambda m, now: TaskLost(m.phase, m.index, m.epoch, m.attempt, now))
 
     @precondition(lambda self: self.sent)
-    @rule(pick=st.integers(0, 20))
+    @rule(pick=picks)
     def a_task_message_comes_again(self, pick: int) -> None:
         """A worker's connection was lost before its ack, or the publish was sent twice: any attempt may run."""
         self.running.append(which(self.sent, pick))
@@ -296,7 +320,7 @@ class World(RuleBasedStateMachine):
             self.files[master.job.phase].add(index)
             self.apply(master, TaskDone(master.job.phase, index, self.now))
 
-    @precondition(lambda self: self.epochs > 1 and not self.record.state.ended)
+    @precondition(lambda self: len(self.told) > 6 and not self.record.state.ended)
     @rule()
     def the_client_cancels(self) -> None:
         self.record.cancel_requested = True
@@ -308,13 +332,18 @@ class World(RuleBasedStateMachine):
     def a_master_sees_the_cancellation(self, pick: int) -> None:
         self.apply(which(self.acting(), pick), CancelRequested(self.now))
 
-    @precondition(lambda self: self.acting())
-    @rule(n=st.integers(1, 6))
+    @precondition(lambda self: not self.record.state.ended)
+    @rule(n=st.integers(1, 3))
     def all_goes_well_for_a_while(self, n: int) -> None:
         """Or no example would come far."""
         for _ in range(n):
-            if not self.acting():
-                return
+            self.goes_well()
+
+    def goes_well(self) -> None:
+        """One task is done, and whoever owns the job hears of it."""
+        if not self.masters and not self.record.state.ended:
+            self.a_master_claims(loads=True)
+        if self.acting():
             self.round(self.acting()[-1], tasks=1, stragglers=len(self.reports))
 
     # ------------------------------------------------------------ once the faults stop
@@ -329,7 +358,7 @@ class World(RuleBasedStateMachine):
             if self.record.state.ended and not any(m.todo for m in self.acting()):
                 break
             if not self.masters or self.masters[-1].epoch < self.epochs:
-                self.a_master_claims()
+                self.a_master_claims(loads=True)
             if not self.masters[-1].claimed:
                 self.a_master_loads(0)
             if self.masters and self.masters[-1].claimed:
