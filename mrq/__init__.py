@@ -6,14 +6,14 @@
 
 A job's journey, forward through the files:
 
-    client.py       cuts the data (inputs.py), packs the functions (code.py), uploads both, writes the job's record
+    submit.py       cuts the data (inputs.py), packs the functions (code.py), uploads both, writes the job's record
     registry.py     keeps the record in ZooKeeper, where a master sees and claims it
     master.py       turns what happens into events for core/job.py, and its commands into acts (performer.py)
     broker/         carries the tasks to the workers, and their reports back
     worker.py       takes a task, hands it to a child process, reports, acks
     executor/       runs the user's functions in warm children (phases.py: map, shuffle, reduce)
     segment.py      is the format of every data file; store/ puts it into HDFS
-    results.py      reads the result by its manifest, for the future (future.py)
+    following.py    resolves the future (future.py) once results.py has read the result by its manifest
 """
 
 from __future__ import annotations

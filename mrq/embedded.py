@@ -10,7 +10,6 @@ import tempfile
 import threading
 from concurrent.futures import wait
 from pathlib import Path
-from typing import Any
 
 from mrq.broker.embedded import EmbeddedBroker, EmbeddedBrokerServer
 from mrq.client import JobClient
@@ -111,7 +110,7 @@ class EmbeddedCluster(JobClient):
         Args:
             wait_for_jobs: wait for their futures first.
         """
-        futures: list[Any] = list(self._pending.values())
+        futures = self._follower.pending()
         if wait_for_jobs:
             wait(futures)
         for future in futures:

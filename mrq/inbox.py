@@ -12,6 +12,7 @@ import logging
 import queue
 import time
 from collections.abc import Callable
+from contextlib import suppress
 
 log = logging.getLogger(__name__)
 
@@ -19,9 +20,14 @@ Call = Callable[[], None]
 
 
 class Inbox:
-    """Calls to be made on the serving thread, at once or later. `put`, `later` and `stop` may come from any thread."""
+    """Calls to be made on the serving thread, at once or later. `put`, `later` and `stop` may come from any thread.
 
-    def __init__(self) -> None:
+    Args:
+        clock: tells the time, in seconds; a simulation brings its own.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self.now = clock
         self._calls: queue.SimpleQueue[Call | float] = queue.SimpleQueue()  # a float wakes for a new timer
         self._timers: list[tuple[float, int, Call]] = []
         self._order = itertools.count()
@@ -33,7 +39,7 @@ class Inbox:
 
     def later(self, seconds: float, call: Call) -> None:
         """Have a call made after so many seconds."""
-        heapq.heappush(self._timers, (time.monotonic() + seconds, next(self._order), call))
+        heapq.heappush(self._timers, (self.now() + seconds, next(self._order), call))
         self._calls.put(0.0)
 
     def every(self, seconds: float, call: Call) -> None:
@@ -58,23 +64,42 @@ class Inbox:
         A call that raises is logged: it costs itself, never the thread.
         """
         while not self._stopped and not (until and until()):
-            for call in self._next():
-                try:
-                    call()
-                except Exception:
-                    log.exception("a call in the inbox failed")
-                if self._stopped:
-                    return
+            self._make(self._due() or self._wait())
 
-    def _next(self) -> list[Call]:
+    def turn(self) -> bool:
+        """Make the calls that are due now, without waiting; return whether there was any."""
+        calls = self._due()
+        with suppress(queue.Empty):
+            while True:
+                item = self._calls.get_nowait()
+                calls += [] if isinstance(item, float) else [item]
+        self._make(calls)
+        return bool(calls)
+
+    def next_timer(self) -> float | None:
+        """Return when the next timer is due, on the clock, or None."""
+        return self._timers[0][0] if self._timers else None
+
+    def _make(self, calls: list[Call]) -> None:
+        for call in calls:
+            if self._stopped:
+                return
+            try:
+                call()
+            except Exception:
+                log.exception("a call in the inbox failed")
+
+    def _due(self) -> list[Call]:
         due: list[Call] = []
-        now = time.monotonic()
+        now = self.now()
         while self._timers and self._timers[0][0] <= now:
             due.append(heapq.heappop(self._timers)[2])
-        if due:
-            return due
+        return due
+
+    def _wait(self) -> list[Call]:
+        """Wait for a call to come, or for the next timer."""
         # Another thread may have added a timer meanwhile that is due already.
-        wait = max(self._timers[0][0] - now, 0.0) if self._timers else None
+        wait = max(self._timers[0][0] - self.now(), 0.0) if self._timers else None
         try:
             item = self._calls.get(timeout=wait)
         except queue.Empty:

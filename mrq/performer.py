@@ -33,15 +33,15 @@ class Owned:
         epoch: of this master's claim.
         todo: commands still to be performed; what fails stays at the head.
         waiting: whether the head failed and is to be tried again later.
-        heard: when its last task was committed, on the monotonic clock.
+        heard: when its last task was committed, on the master's clock.
     """
 
     job: Job
     held: Held
     epoch: int
+    heard: float
     todo: deque[Command] = field(default_factory=deque)
     waiting: bool = False
-    heard: float = field(default_factory=time.monotonic)
     board: Board = field(init=False)
 
     def __post_init__(self) -> None:

@@ -8,14 +8,10 @@ the worker hears how it ended, reports it with a publisher confirm, and only the
 from __future__ import annotations
 
 import logging
-import os
-import platform
-import socket
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-import mrq
 from mrq import envelope
 from mrq.broker.topology import Topology
 from mrq.config import Settings
@@ -23,13 +19,13 @@ from mrq.core.model import PHASES, Phase
 from mrq.errors import BadMessage, MrqError, NodeError, Unavailable
 from mrq.executor.pool import Executor
 from mrq.inbox import Inbox
+from mrq.membership import PYTHON, Membership
 from mrq.ports import Broker, Delivery, Session
 from mrq.registry import Registry
-from mrq.wire import Assignment, Control, JobRecord, MemberInfo, Outcome, Report, TaskMessage, decode
+from mrq.wire import Assignment, Control, JobRecord, Outcome, Report, TaskMessage, decode
 
 log = logging.getLogger(__name__)
 
-PYTHON = ".".join(platform.python_version_tuple()[:2])
 UNKNOWN_JOB_PATIENCE = 5.0
 """Seconds to wait for the record of a job that this worker's ZooKeeper server may not have heard of yet."""
 RETRY_DELAY = 1.0
@@ -54,10 +50,20 @@ class Worker:
         broker: where tasks come from and reports go.
         store: the address that the children open (`mrq.store.address`).
         settings: for slots, sizes and patience.
+        inbox: where it takes its turns; a simulation brings its own.
+        executor: runs the tasks; by default in children of a new helper process.
     """
 
     def __init__(
-        self, name: str, registry: Registry, broker: Broker, store: dict[str, Any], settings: Settings
+        self,
+        name: str,
+        registry: Registry,
+        broker: Broker,
+        store: dict[str, Any],
+        settings: Settings,
+        *,
+        inbox: Inbox | None = None,
+        executor: Executor | None = None,
     ) -> None:
         self.name = name
         self._registry = registry
@@ -65,17 +71,27 @@ class Worker:
         self._store = store
         self._settings = settings
         self._topology = Topology.from_settings(settings)
-        self._inbox = Inbox()
-        self._executor = Executor(warm=settings.slots, name=name, preload=(f"mrq.store.{store['kind']}",))
+        self._inbox = inbox or Inbox()
+        self._executor = executor or Executor(
+            warm=settings.slots, name=name, preload=(f"mrq.store.{store['kind']}",)
+        )
         self._running: dict[tuple[str, Phase, int], _Running] = {}
         self._records: dict[str, JobRecord] = {}
         self._draining = False
-        self._shown: MemberInfo | None = None
+        self._membership = Membership("workers", name, registry)
 
     # ------------------------------------------------------------ life
 
     def run(self) -> None:
         """Serve until `stop`; then let running tasks end, at most ``settings.drain_timeout`` seconds."""
+        try:
+            self.open()
+            self._inbox.serve(until=lambda: self._draining and not self._running)
+        finally:
+            self._executor.close()
+
+    def open(self) -> None:
+        """Register, and begin to consume."""
         self._registry.tree.add_listener(lambda state: self._inbox.put(partial(self._on_session, state)))
         self._register()
         self._inbox.every(REGISTER_EVERY, self._register)
@@ -85,10 +101,6 @@ class Worker:
                 self._topology.queue(phase), self._settings.slots, self._enqueue(self._on_delivery)
             )
         log.info("worker %s is ready: %d slots", self.name, self._settings.slots)
-        try:
-            self._inbox.serve(until=lambda: self._draining and not self._running)
-        finally:
-            self._executor.close()
 
     def stop(self) -> None:
         """Have `run` drain and return. Any thread may call it."""
@@ -259,27 +271,19 @@ class Worker:
     def _on_session(self, state: Session) -> None:
         if state is Session.LOST:
             self._records.clear()
-            self._shown = None
+            self._membership.end()
         elif state is Session.CONNECTED:
             self._records.clear()  # their watches may be gone with an old session
             self._register()
 
     def _register(self) -> None:
-        info = MemberInfo(
-            hostname=socket.gethostname(),
-            pid=os.getpid(),
-            python=PYTHON,
-            mrq=mrq.__version__,
-            slots=self._settings.slots,
-            state="draining" if self._draining else "busy" if self._running else "idle",
-            jobs=len({key[0] for key in self._running}),
-        )
-        if info == self._shown:
-            return
         try:
-            self._registry.register("workers", self.name, info)
-            self._shown = info
-        except (Unavailable, NodeError) as error:
+            self._membership.show(
+                slots=self._settings.slots,
+                state="draining" if self._draining else "busy" if self._running else "idle",
+                jobs=len({job_id for job_id, _, _ in self._running}),
+            )
+        except MrqError as error:
             log.warning("worker %s is not registered: %s", self.name, error)
 
 

@@ -36,7 +36,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 
 @pytest.fixture
 def inbox() -> Inbox:
-    return Inbox()
+    return Inbox(lambda: module.time.monotonic())
 
 
 @pytest.fixture

@@ -1,0 +1,159 @@
+"""A job's submission: plan, pack, upload, write the record. Nothing is submitted until the record is written."""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+import time
+from collections.abc import Callable, Iterable
+from concurrent.futures import Executor, wait
+from typing import Any
+
+import mrq
+from mrq import code, layout
+from mrq.blob import Signer, new_key
+from mrq.config import Settings
+from mrq.core.model import PHASES
+from mrq.errors import ConfigurationError, MrqError, VersionMismatch
+from mrq.inputs import InputSummary, write_input
+from mrq.membership import PYTHON
+from mrq.ports import Store
+from mrq.registry import Registry
+from mrq.wire import JobRecord
+
+log = logging.getLogger(__name__)
+
+MapFunc = Callable[[list[Any]], Iterable[tuple[Any, Any]]]
+ReduceFunc = Callable[[list[Any]], Any]
+
+
+class Submitter:
+    """Makes jobs durable.
+
+    Args:
+        registry: of the coordination service.
+        store: where the jobs' files go.
+        settings: for sizes.
+        pool: uploads files beside one another.
+    """
+
+    def __init__(self, registry: Registry, store: Store, settings: Settings, pool: Executor) -> None:
+        self._registry = registry
+        self._store = store
+        self._settings = settings
+        self._pool = pool
+
+    def submit(
+        self,
+        data: Iterable[Any],
+        map_func: MapFunc,
+        reduce_func: ReduceFunc,
+        requested_n_workers: int | None,
+        n_reducers: int | None,
+        retries: int,
+        task_timeout: float | None,
+    ) -> str:
+        """Submit a job; arguments, id and errors as of `JobClient.mapreduce`."""
+        check(map_func, reduce_func, requested_n_workers, n_reducers, retries, task_timeout)
+        packed = code.pack(map_func, reduce_func)
+        n_splits = requested_n_workers or max(self._usable_slots(), 1)
+        job_id = self._registry.next_job_id()
+        key = new_key()
+        try:
+            summary = self._upload(Signer(key, job_id), packed, data, n_splits)
+            record = JobRecord(
+                job_id=job_id,
+                key=key.hex(),
+                n_map=summary.n_splits,
+                n_reduce=(n_reducers or min(n_splits, summary.n_splits)) if summary.n_splits else 0,
+                window=requested_n_workers,
+                retries=retries,
+                task_timeout=task_timeout,
+                python=PYTHON,
+                mrq=mrq.__version__,
+                client=f"{socket.gethostname()}-{os.getpid()}",
+                submitted_at=time.time(),
+                input_length=summary.length,
+                input_records=summary.records,
+            )
+            self._registry.submit(record)
+        except BaseException:
+            self._discard(job_id)
+            raise
+        log.info("%s is submitted: %d map tasks", job_id, record.n_map, extra={"job": job_id})
+        return job_id
+
+    def _usable_slots(self) -> int:
+        """Count the live slots; refuse workers that could not unpickle the functions."""
+        workers = self._registry.members("workers")
+        others = {name: info.python for name, info in workers.items() if info.python != PYTHON}
+        if others:
+            raise VersionMismatch(
+                f"this client runs Python {PYTHON}, but {_listed(others)}: functions pickled here do not load there; "
+                "use the same minor version on both sides",
+                job_id="(not submitted)",
+            )
+        return sum(info.slots for info in workers.values())
+
+    def _upload(self, signer: Signer, packed: bytes, data: Iterable[Any], n_splits: int) -> InputSummary:
+        """Write the job's files; the code and the folders go up while the data is cut."""
+        job_id = signer.job_id
+        sealed = signer.seal("code", "", packed)
+        others = [self._pool.submit(self._store.write, layout.code(job_id), sealed)]
+        folders = [layout.results(job_id, phase) for phase in PHASES]
+        others += [self._pool.submit(self._make, folder) for folder in (*folders, layout.attempts(job_id))]
+        try:
+            with code.by_value():
+                return write_input(
+                    self._store,
+                    layout.input_file(job_id),
+                    data,
+                    n_splits,
+                    signer,
+                    split_bytes=self._settings.split_bytes,
+                    frame_bytes=self._settings.frame_bytes,
+                )
+        finally:
+            wait(others)
+            for other in others:
+                other.result()
+
+    def _make(self, folder: str) -> int:
+        self._store.make_dirs(folder)
+        return 0
+
+    def _discard(self, job_id: str) -> None:
+        """Remove what a submission that failed has left, if the store lets us."""
+        try:
+            if self._registry.job(job_id) is None:
+                self._store.delete(layout.folder(job_id))
+        except MrqError as error:
+            log.warning("files of %s may be left over: %s", job_id, error)
+
+
+def check(
+    map_func: object,
+    reduce_func: object,
+    requested_n_workers: int | None,
+    n_reducers: int | None,
+    retries: int,
+    task_timeout: float | None,
+) -> None:
+    """Refuse wrong arguments before anything is sent."""
+    for name, func in (("map_func", map_func), ("reduce_func", reduce_func)):
+        if not callable(func):
+            raise ConfigurationError(f"{name} is not callable: {func!r}")
+    for name, number in (("requested_n_workers", requested_n_workers), ("n_reducers", n_reducers)):
+        if number is not None and (not isinstance(number, int) or number < 1):
+            raise ConfigurationError(f"{name} must be a whole number from 1, not {number!r}")
+    if not isinstance(retries, int) or retries < 0:
+        raise ConfigurationError(f"retries must be a whole number from 0, not {retries!r}")
+    if task_timeout is not None and not task_timeout > 0:
+        raise ConfigurationError(f"task_timeout must be more than 0 seconds, not {task_timeout!r}")
+
+
+def _listed(pythons: dict[str, str]) -> str:
+    shown = [f"worker {name} runs {python}" for name, python in sorted(pythons.items())[:3]]
+    more = len(pythons) - len(shown)
+    return ", ".join(shown) + (f" and {more} more differ" if more else "")
