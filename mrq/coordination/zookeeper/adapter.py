@@ -7,9 +7,11 @@ from typing import Any
 
 from kazoo.exceptions import NodeExistsError, NoNodeError, NotEmptyError
 from kazoo.protocol.states import ZnodeStat
+from kazoo.security import CREATOR_ALL_ACL
 
 from mrq.config import Settings
 from mrq.coordination.limits import check_data, check_path, child, parent
+from mrq.coordination.zookeeper.acl import GUARD, Rights, decode_rights, from_acl, template_of, to_acl
 from mrq.coordination.zookeeper.session import UNANSWERED, Call, ZooKeeperSession
 from mrq.ports import Node, Session, Watch
 
@@ -17,8 +19,9 @@ from mrq.ports import Node, Session, Watch
 class ZooKeeperCoordination:
     """One ZooKeeper session: the `Coordination` of a deployed mrq. Thread-safe, except in its own callbacks.
 
-    Nodes are readable and writable by the login that created them only. Reads may lag by milliseconds behind
-    what another session has just written, as ZooKeeper's do; they never lag behind a watch that was called.
+    Nodes are for the login that created them only, unless the tree is guarded: see `acl`. Reads may lag by
+    milliseconds behind what another session has just written, as ZooKeeper's do; they never lag behind a watch that
+    was called.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -32,6 +35,8 @@ class ZooKeeperCoordination:
         self._root = settings.zookeeper_root.rstrip("/")
         self._session = ZooKeeperSession(settings)
         self._client = self._session.client
+        self._guarded = False  # once True, each new node's rights are looked up
+        self._session.add_listener(self._on_session)
         try:
             self._session.run(self._root or "/", self._open, settings.connect_timeout)
         except BaseException:
@@ -52,8 +57,11 @@ class ZooKeeperCoordination:
         def make(call: Call) -> Node:
             nonlocal unsure
             while True:
-                request = self._client.create_async(full, bytes(data), ephemeral=ephemeral, include_data=True)
                 try:
+                    acl = self._new_acl(call, full)
+                    request = self._client.create_async(
+                        full, bytes(data), acl, ephemeral=ephemeral, include_data=True
+                    )
                     return self._node(data, call.answer(request)[1])
                 except UNANSWERED:
                     unsure = True
@@ -109,12 +117,56 @@ class ZooKeeperCoordination:
         """End the session; see `Coordination.close`."""
         self._session.close()
 
+    # ------------------------------------------------------------ rights
+
+    def rights(self, path: str) -> dict[str, str]:
+        """Return what logins may do with a node; `mrq.coordination.zookeeper.acl` has the letters."""
+        full = self._full(path)
+        return self._session.run(
+            path, lambda call: from_acl(call.answer(self._client.get_acls_async(full))[0])
+        )
+
+    def set_rights(self, path: str, rights: Rights) -> None:
+        """Have exactly these logins do exactly this with a node."""
+        full, acl = self._full(path), to_acl(rights)
+        self._session.run(path, lambda call: call.answer(self._client.set_acls_async(full, acl)))
+
+    def add_login(self, username: str, password: str) -> None:
+        """Be this login too, for as long as this adapter lives."""
+        login = f"{username}:{password}"
+        self._session.run("/", lambda call: call.answer(self._client.add_auth_async("digest", login)))
+
+    def _new_acl(self, call: Call, full: str) -> list[Any]:
+        """Return the ACL of a node that is about to be made."""
+        above = parent(full)
+        if not self._guarded or above == (self._root or "/") or not above.startswith(self._root):
+            return list(CREATOR_ALL_ACL)
+        template = self._client.get_async(self._root + template_of(above.removeprefix(self._root)))
+        inherited = self._client.get_acls_async(above)
+        try:
+            rights = decode_rights(call.answer(template)[0])
+        except NoNodeError:
+            rights = from_acl(call.answer(inherited)[0])
+        return [*CREATOR_ALL_ACL, *to_acl(rights)]
+
+    def _on_session(self, state: Session) -> None:
+        if state is Session.LOST:
+            self._guarded = True  # perhaps: the watch that would have told ended with the session
+
+    def _on_guard(self, _path: str) -> None:
+        self._guarded = True
+
+    # ------------------------------------------------------------ steps
+
     def _open(self, call: Call) -> None:
         root = self._full("/")
         try:
             call.answer(self._client.get_async(root))
         except NoNodeError:
             self._make_folder(call, root)
+        watcher = self._session.watcher(call, GUARD, self._on_guard)
+        if call.answer(self._client.exists_async(self._full(GUARD), watch=watcher)):
+            self._guarded = True
 
     def _read(self, path: str, watch: Watch | None, ask: Callable[..., Any]) -> Any:
         """Ask for a node's content or children; None when it is not there, its creation being watched."""
@@ -146,7 +198,7 @@ class ZooKeeperCoordination:
 
     def _make_folder(self, call: Call, full: str) -> None:
         try:
-            call.answer(self._client.create_async(full, b""))
+            call.answer(self._client.create_async(full, b"", self._new_acl(call, full)))
         except NodeExistsError:
             pass
         except NoNodeError:

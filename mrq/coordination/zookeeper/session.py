@@ -233,8 +233,8 @@ class ZooKeeperSession:
                 return NodeError(f"{path} can't be created below {parent(path)}: that is ephemeral")
             case NoAuthError() | AuthFailedError():
                 return AuthenticationFailed(
-                    f"ZooKeeper at {self._hosts} refuses the node {path} to {self._user!r}: it belongs to "
-                    "another login; check username and password"
+                    f"ZooKeeper at {self._hosts} refuses the node {path} to {self._user!r}: the password is "
+                    "wrong, the user was deleted, or this is not for that user to do"
                 )
             case ConnectionClosedError():
                 return CoordinationUnavailable(f"the session is closed: {path} can't be looked at")
