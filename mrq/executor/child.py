@@ -36,7 +36,10 @@ def serve(channel: socket.socket) -> None:
         for stream in (sys.stdout, sys.stderr):
             with suppress(Exception):  # functions close them, or put others in their place
                 stream.flush()
-        channel.sendall(frame(outcome.encode()))
+        try:
+            channel.sendall(frame(outcome.encode()))
+        except OSError:  # the worker is gone, or did not wait for this one
+            return
         with suppress(OSError):  # functions change it, and remove it
             os.chdir(home)
 

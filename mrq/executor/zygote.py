@@ -132,9 +132,8 @@ class Zygote:
             self._tell(Notice(op="failed", child=child, message=str(error)))
         else:
             if pid == 0:
-                self._become_child(channel)
+                self._become_child(child, channel)
             self._pids[child] = pid
-            self._tell(Notice(op="forked", child=child, pid=pid))
         os.close(channel)
 
     # ------------------------------------------------------------ deaths
@@ -159,7 +158,7 @@ class Zygote:
 
     # ------------------------------------------------------------ in the new child
 
-    def _become_child(self, channel: int) -> None:
+    def _become_child(self, child: int, channel: int) -> None:
         """Leave everything of the zygote's behind, serve, and never return."""
         status = 1
         try:
@@ -168,6 +167,9 @@ class Zygote:
                 _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
                 if os.getppid() != self._pid:  # too late to be told
                     os._exit(1)
+            # Told from here, so that the worker knows of every process group in which a function ever ran, even if
+            # the zygote is killed at this moment.
+            self._tell(Notice(op="forked", child=child, pid=os.getpid()))
             signal.set_wakeup_fd(-1)
             for number in (signal.SIGCHLD, signal.SIGTERM):
                 signal.signal(number, signal.SIG_DFL)
