@@ -11,7 +11,6 @@ from queue import SimpleQueue
 
 import pytest
 
-from mrq import inbox as module
 from mrq.inbox import Inbox
 
 PATIENCE = 20.0
@@ -23,20 +22,20 @@ class Clock:
     def __init__(self) -> None:
         self.now = 100.0
 
-    def monotonic(self) -> float:
+    def __call__(self) -> float:
         return self.now
 
 
 @pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
-    clock = Clock()
-    monkeypatch.setattr(module, "time", clock)
-    return clock
+def inbox() -> Inbox:
+    return Inbox()
 
 
 @pytest.fixture
-def inbox() -> Inbox:
-    return Inbox(lambda: module.time.monotonic())
+def clock(inbox: Inbox) -> Clock:
+    """The inbox's own, for this test."""
+    inbox.now = clock = Clock()
+    return clock
 
 
 @pytest.fixture
@@ -138,7 +137,6 @@ def test_the_time_between_counts_from_the_end_of_the_last(inbox: Inbox, clock: C
 
     inbox.every(1.0, call)
     clock.now += 1.0
-    inbox.put(lambda: setattr(clock, "now", clock.now))
 
     def go_on() -> None:
         """Let a second pass each time nothing is due."""
