@@ -211,3 +211,18 @@ def test_a_timer_that_another_thread_set_for_the_past_does_no_harm(inbox: Inbox)
     inbox.later(-4.0, inbox.stop)
     inbox.serve()
     assert told == ["a"]
+
+
+def test_a_turn_makes_what_is_due_and_does_not_wait(inbox: Inbox, clock: Clock) -> None:
+    """A simulation goes from timer to timer by itself."""
+    told: list[str] = []
+    call = calls_to(told)
+    inbox.later(2.0, call("later"))
+    inbox.put(call("now"))
+    assert inbox.next_timer() == 102.0
+    assert inbox.turn() is True
+    assert inbox.turn() is False
+    clock.now = 102.0
+    assert inbox.turn() is True
+    assert told == ["now", "later"]
+    assert inbox.next_timer() is None
