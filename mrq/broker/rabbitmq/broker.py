@@ -23,7 +23,7 @@ from mrq.broker.rabbitmq.loop import IOThread, guarded
 from mrq.broker.rabbitmq.publisher import Publisher
 from mrq.broker.topology import Topology
 from mrq.config import Settings
-from mrq.errors import BrokerUnavailable
+from mrq.errors import AuthenticationFailed, BrokerUnavailable
 from mrq.ports import Depth, Handler, Message
 
 log = logging.getLogger(__name__)
@@ -33,7 +33,7 @@ logging.getLogger("pika").setLevel(logging.CRITICAL)
 T = TypeVar("T")
 
 STOP_SECONDS = 5.0
-"""How long `RabbitMQBroker.stop_consuming` waits for the broker's word."""
+"""How long `RabbitMQBroker.stop_consuming` waits for the broker's word, and `consume` for its first."""
 
 
 class RabbitMQSubscription:
@@ -127,6 +127,17 @@ class RabbitMQBroker:
         with self._lock:
             self._consumers.append(consumer)
         self._thread.call(consumer.begin)
+        if self._thread.is_current() or not self._consuming.ready:
+            return
+        try:
+            consumer.begun.result(STOP_SECONDS)
+        except FutureTimeoutError:
+            return  # the link is down again; the consumer begins when it is up
+        except AuthenticationFailed:
+            with self._lock:
+                self._consumers.remove(consumer)
+            self._thread.call_if_running(partial(consumer.stop, Future()))
+            raise
 
     def stop_consuming(self) -> None:
         """Take no new delivery; what is on loan can still be acked."""
@@ -194,8 +205,7 @@ class RabbitMQBroker:
         except FutureTimeoutError:
             answer.cancel()
             seconds = self._settings.operation_timeout
-            story = self._consuming.story()
-            raise BrokerUnavailable(f"{what}: no answer within {seconds:g} s; {story}") from None
+            raise self._consuming.unanswered(f"{what}: no answer within {seconds:g} s") from None
 
     def _count(self, answer: Future[dict[str, Depth]]) -> None:
         def begin(connection: Any) -> None:

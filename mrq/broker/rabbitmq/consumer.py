@@ -12,9 +12,10 @@ from typing import Any
 import pika
 from pika.channel import Channel
 
-from mrq.broker.rabbitmq.link import Link
+from mrq.broker.rabbitmq.declare import is_refusal
+from mrq.broker.rabbitmq.link import HOPELESS_SECONDS, Link
 from mrq.broker.rabbitmq.loop import Backoff, IOThread, guarded
-from mrq.errors import MrqError
+from mrq.errors import AuthenticationFailed, MrqError
 from mrq.ports import Handler, Message
 
 log = logging.getLogger(__name__)
@@ -83,7 +84,12 @@ class RabbitMQDelivery:
 
 
 class Consumer:
-    """A durable queue's consumer. For the I/O thread only, but for `registered`."""
+    """A durable queue's consumer. For the I/O thread only, but for `registered` and `begun`.
+
+    Attributes:
+        registered: whether the broker has it now.
+        begun: ends when the broker has it for the first time; fails when the user may not consume the queue.
+    """
 
     def __init__(self, thread: IOThread, link: Link, queue: str, prefetch: int, handler: Handler) -> None:
         self._thread = thread
@@ -96,6 +102,7 @@ class Consumer:
         self._backoff = Backoff()
         self.registered = False
         self.stopped = False
+        self.begun: Future[None] = Future()
 
     def begin(self) -> None:
         """Consume now, or when the link is up, and each time when it is up again."""
@@ -144,6 +151,7 @@ class Consumer:
         if channel is self._channel and not self.stopped:
             self.registered = True
             self._backoff.reset()
+            _finish(self.begun)
             log.debug("consuming %s", self.queue)
 
     def _received(self, channel: Channel, method: Any, properties: pika.BasicProperties, body: bytes) -> None:
@@ -168,9 +176,21 @@ class Consumer:
         if channel is not self._channel:
             return
         self._end()
-        if not self.stopped and self._link.usable() is not None:
+        if is_refusal(reason):
+            self._refused(
+                AuthenticationFailed(f"RabbitMQ does not permit this user to consume {self.queue}: {reason}")
+            )
+        elif not self.stopped and self._link.usable() is not None:
             log.warning("RabbitMQ closed the channel of %s: %s; it is taken up again", self.queue, reason)
             self._again_later()
+
+    def _refused(self, error: AuthenticationFailed) -> None:
+        """Only a person can mend it; until then look again now and then."""
+        if not self.begun.done():
+            self.begun.set_exception(error)
+        if not self.stopped:
+            log.error("%s", error)
+            self._thread.later(HOPELESS_SECONDS, partial(self._link.redeclare, self._redeclared))
 
     def _end(self) -> None:
         self._channel, self.registered = None, False
@@ -224,6 +244,14 @@ class PrivateConsumer(Consumer):
 
     def _send_binding(self, channel: Channel, binding: Binding) -> None:
         channel.queue_bind(self.queue, *binding, callback=guarded(partial(self._bound, binding)))
+
+    def _refused(self, error: AuthenticationFailed) -> None:
+        super()._refused(error)
+        for waiting in self._wanted.values():
+            for done in waiting:
+                if not done.done():
+                    done.set_exception(error)
+            waiting.clear()
 
     def _bound(self, binding: Binding, _frame: Any) -> None:
         for done in self._wanted.get(binding, ()):

@@ -109,6 +109,12 @@ class Link:
             return f"{where} is connected"
         return f"{where} is not connected: {self.last_error or 'no answer yet'}"
 
+    def unanswered(self, what: str, more: str = "") -> MrqError:
+        """Return the error for what had no answer in time: a login that is refused now is the reason to tell."""
+        refused = isinstance(self.last_error, AuthenticationFailed)
+        story = f"{what}: {self.story()}; {more}".removesuffix("; ")
+        return AuthenticationFailed(story) if refused else BrokerUnavailable(story)
+
     # --- connecting ---
 
     def dial(self) -> None:
@@ -133,7 +139,7 @@ class Link:
             self._gone()
             return
         self._connection = None
-        self.last_error = why = self._explain(address, error)
+        self.last_error = why = explain(self._settings, address, error)
         if isinstance(why, AuthenticationFailed):
             self._give_up_start(why)
         level = logging.DEBUG if str(why) == self._told else logging.WARNING
@@ -141,18 +147,6 @@ class Link:
         log.log(level, "no connection to RabbitMQ for %s: %s", self._purpose, why)
         round_ended = self._attempt % len(self._hosts) == 0
         self._thread.later(self._backoff.next() if round_ended else 0, self.dial)
-
-    def _explain(self, address: str, error: BaseException) -> MrqError:
-        settings, text = self._settings, cause(error)
-        who = f"user {settings.username!r} on vhost {settings.rabbitmq_vhost!r}"
-        # pika guesses both from where the handshake broke off, also when the server merely went away.
-        if isinstance(error, ProbableAuthenticationError) and "(403)" in text:
-            return AuthenticationFailed(f"RabbitMQ at {address} refused {who}: wrong username or password")
-        if isinstance(error, ProbableAccessDeniedError) and "(530)" in text and "limit" not in text:
-            return AuthenticationFailed(
-                f"RabbitMQ at {address} refused {who}: there is no such vhost, or the user may not use it"
-            )
-        return BrokerUnavailable(f"{address}: {text}")
 
     def _give_up_start(self, error: MrqError) -> None:
         if not self.started.done():
@@ -272,6 +266,20 @@ def parameters(settings: Settings, address: str, purpose: str) -> pika.Connectio
         ssl_options=tls,
         client_properties={"connection_name": f"mrq {settings.service_name()} {purpose}"},
     )
+
+
+def explain(settings: Settings, address: str, error: BaseException) -> MrqError:
+    """Say why a host let no connection open."""
+    text = cause(error)
+    who = f"user {settings.username!r} on vhost {settings.rabbitmq_vhost!r}"
+    # pika guesses both from where the handshake broke off, also when the server merely went away.
+    if isinstance(error, ProbableAuthenticationError) and "(403)" in text:
+        return AuthenticationFailed(f"RabbitMQ at {address} refused {who}: wrong username or password")
+    if isinstance(error, ProbableAccessDeniedError) and "(530)" in text and "limit" not in text:
+        return AuthenticationFailed(
+            f"RabbitMQ at {address} refused {who}: there is no such vhost, or the user may not use it"
+        )
+    return BrokerUnavailable(f"{address}: {text}")
 
 
 def cause(error: BaseException) -> str:

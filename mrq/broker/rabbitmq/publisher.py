@@ -16,6 +16,7 @@ import pika
 from pika.channel import Channel
 from pika.exceptions import ChannelWrongStateError, ConnectionWrongStateError
 
+from mrq.broker.rabbitmq.declare import refused_publish
 from mrq.broker.rabbitmq.link import Link
 from mrq.broker.rabbitmq.loop import Backoff, IOThread, guarded
 from mrq.errors import BadMessage, BrokerUnavailable, MrqError, Unroutable
@@ -238,9 +239,9 @@ class Publisher:
     def _expire(self) -> None:
         self._timer = None
         now = monotonic()
-        story = f"{self._link.story()}; {self._trouble}".removesuffix("; ")
+        error = self._link.unanswered(f"no confirm within {self._timeout:g} s", self._trouble)
         while self._batches and (self._batches[0].future.done() or self._batches[0].deadline <= now):
-            self._batches.popleft().fail(BrokerUnavailable(f"no confirm within {self._timeout:g} s: {story}"))
+            self._batches.popleft().fail(error)
         while self._waiting and self._waiting[0].batch.future.done():
             self._waiting.popleft()
         if self._batches:
@@ -266,6 +267,9 @@ class Publisher:
 
     def _channel_closed(self, channel: Channel, reason: Exception) -> None:
         self._take_back(channel)
+        for item in self._waiting:
+            if error := refused_publish(reason, item.message):
+                item.batch.fail(error)
         if self._link.usable() is not None:
             self._trouble = f"it closed the channel for publishing: {reason}"
             log.warning("RabbitMQ closed the channel for publishing: %s", reason)
