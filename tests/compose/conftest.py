@@ -33,7 +33,7 @@ def engine() -> None:
         try:
             subprocess.run(words, capture_output=True, check=True, timeout=30)
         except (OSError, subprocess.SubprocessError) as error:
-            said = f"`{' '.join(words)}` fails: the compose network needs Docker; script/docker-engine up starts it, or says how"
+            said = f"`{' '.join(words)}` fails: script/docker-engine up starts Docker, or says how to get it"
             if os.environ.get("CI"):
                 pytest.fail(f"{said} ({error})")
             pytest.skip(said)
