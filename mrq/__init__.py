@@ -21,19 +21,33 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from mrq.auth import Auth
     from mrq.config import Settings
     from mrq.connect import Client
     from mrq.embedded import EmbeddedCluster
     from mrq.future import JobFuture, Progress
+    from mrq.local import LocalCluster
     from mrq.monitoring import LocalMonitoring
 
 __version__ = "0.1.0"
-__all__ = ["Client", "EmbeddedCluster", "JobFuture", "LocalMonitoring", "Progress", "Settings", "__version__"]
+__all__ = [
+    "Auth",
+    "Client",
+    "EmbeddedCluster",
+    "JobFuture",
+    "LocalCluster",
+    "LocalMonitoring",
+    "Progress",
+    "Settings",
+    "__version__",
+]
 
 _HOMES = {
+    "Auth": "mrq.auth",
     "Client": "mrq.connect",
     "EmbeddedCluster": "mrq.embedded",
     "JobFuture": "mrq.future",
+    "LocalCluster": "mrq.local",
     "LocalMonitoring": "mrq.monitoring",
     "Progress": "mrq.future",
     "Settings": "mrq.config",

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import mrq
 from mrq import logs
 from mrq.cli.exits import FAILED, OK, REFUSED, UNAVAILABLE
-from mrq.errors import ConfigurationError
+from mrq.cli.shared import assignments, new_console, print_json, say, settings_of
 
 if TYPE_CHECKING:
     import argparse
@@ -21,46 +21,13 @@ if TYPE_CHECKING:
 
     from rich.console import Console
 
-    from mrq.config import Settings
     from mrq.monitoring import LocalMonitoring
-
-
-def _settings(args: argparse.Namespace, **more: Any) -> Settings:
-    from mrq.config import Settings
-
-    given = {name: value for name, value in more.items() if value is not None}
-    return Settings.load(args.config, **(_assignments(args) | given))
-
-
-def _assignments(args: argparse.Namespace) -> dict[str, str]:
-    """Take the ``--set`` options apart."""
-    given = {}
-    for text in (*args.set, *getattr(args, "set_too", ())):
-        name, equals, value = text.partition("=")
-        if not equals or not name.isidentifier():
-            raise ConfigurationError(f"--set takes name=value, not {text!r}")
-        given[name.lower()] = value
-    return given
 
 
 def _monitoring(args: argparse.Namespace) -> LocalMonitoring:
     from mrq.monitoring import LocalMonitoring
 
-    return LocalMonitoring(_settings(args))
-
-
-def _console(*, stderr: bool = False) -> Console:
-    """Return where to draw: as wide as the terminal, or as needed where there is none."""
-    from rich.console import Console
-
-    console = Console(stderr=stderr)
-    return console if console.is_terminal else Console(stderr=stderr, width=160)
-
-
-def _print_json(document: Any) -> None:
-    import json
-
-    print(json.dumps(document, ensure_ascii=False, indent=2))
+    return LocalMonitoring(settings_of(args))
 
 
 # ---------------------------------------------------------------- verbs: the demo and the services
@@ -76,12 +43,12 @@ def demo(args: argparse.Namespace) -> int:
         signal.SIGTERM, lambda number, _frame: sys.exit(128 + number)
     )  # so that what we started ends
     corpus = job.Corpus.find(args.limit)
-    console = _console(stderr=args.json)
+    console = new_console(stderr=args.json)
     console.print(f"Counting the words of {len(corpus)} files, {corpus.n_bytes:,} bytes", highlight=False)
     run = _demo_on_servers if args.cluster else _demo_embedded
     outcome = run(args, lambda cluster: job.run(cluster, corpus, console, check=args.check), console)
     if args.json:
-        _print_json(asdict(outcome))
+        print_json(asdict(outcome))
     else:
         console.print(job.table(outcome))
         console.print(outcome.summary(), highlight=False, soft_wrap=True)
@@ -90,7 +57,7 @@ def demo(args: argparse.Namespace) -> int:
 
 def _demo_embedded(args: argparse.Namespace, run: Callable[..., Any], _console: Console) -> Any:
     with mrq.EmbeddedCluster(
-        n_workers=args.workers, n_masters=args.masters, settings=_settings(args)
+        n_workers=args.workers, n_masters=args.masters, settings=settings_of(args)
     ) as cluster:
         return run(cluster)
 
@@ -99,8 +66,8 @@ def _demo_on_servers(args: argparse.Namespace, run: Callable[..., Any], console:
     """Run with the masters and workers that are registered; where there are none, with some of our own."""
     from mrq.crew import Crew
 
-    settings = _settings(args)
-    environment = os.environ | {f"MRQ_{name.upper()}": value for name, value in _assignments(args).items()}
+    settings = settings_of(args)
+    environment = os.environ | {f"MRQ_{name.upper()}": value for name, value in assignments(args).items()}
     if args.config:
         environment["MRQ_CONFIG"] = os.path.abspath(args.config)
     with _monitoring(args) as monitoring, Crew(monitoring.registry.members, environment) as crew:
@@ -126,7 +93,7 @@ def worker(args: argparse.Namespace) -> None:
 
 
 def _serve(role: str, args: argparse.Namespace, **more: Any) -> None:
-    settings = _settings(args, name=args.name, **more)
+    settings = settings_of(args, name=args.name, **more)
     name = settings.service_name()
     logs.set_up(args.log_level or args.usual_level, name=name, as_json=args.log_json)
     from mrq.daemon import serve
@@ -146,7 +113,7 @@ def status(args: argparse.Namespace) -> int:
     if args.json:
         print(seen.model_dump_json(indent=2))
     elif tables := render(seen):
-        _console().print(*tables)
+        new_console().print(*tables)
     for service, missing in seen.missing.items():
         print(f"mrq: {service}: {missing.message}", file=sys.stderr)
     kinds = {missing.error for missing in seen.missing.values()}
@@ -160,9 +127,9 @@ def jobs(args: argparse.Namespace) -> None:
     with _monitoring(args) as monitoring:
         found = monitoring.jobs()
     if args.json:
-        _print_json([job.model_dump(mode="json") for job in found])
+        print_json([job.model_dump(mode="json") for job in found])
     elif found:
-        _console().print(tables.jobs(found))
+        new_console().print(tables.jobs(found))
     else:
         print("no jobs")
 
@@ -171,14 +138,14 @@ def cancel(args: argparse.Namespace) -> None:
     """Cancel a job."""
     with _monitoring(args) as monitoring:
         monitoring.cancel(args.job)
-    _say(args, f"{args.job} is cancelled", {"cancelled": args.job})
+    say(args, f"{args.job} is cancelled", {"cancelled": args.job})
 
 
 def clear(args: argparse.Namespace) -> None:
     """Remove jobs that have ended, with their files."""
-    with mrq.Client(_settings(args)) as client:
+    with mrq.Client(settings_of(args)) as client:
         cleared = client.clear(args.job, force=args.force)
-    _say(args, f"cleared {', '.join(cleared)}" if cleared else "nothing to clear", {"cleared": cleared})
+    say(args, f"cleared {', '.join(cleared)}" if cleared else "nothing to clear", {"cleared": cleared})
 
 
 def zoo(args: argparse.Namespace) -> None:
@@ -194,7 +161,7 @@ def hdfs(args: argparse.Namespace) -> None:
     """Print the tree of the jobs' files."""
     with _monitoring(args) as monitoring:
         if args.json:
-            _print_json(monitoring.hdfs(args.path))
+            print_json(monitoring.hdfs(args.path))
         else:
             monitoring.print_hdfs(args.path)
 
@@ -202,11 +169,4 @@ def hdfs(args: argparse.Namespace) -> None:
 def version(args: argparse.Namespace) -> None:
     """Print the versions of mrq and Python."""
     python = ".".join(map(str, sys.version_info[:3]))
-    _say(args, f"mrq {mrq.__version__}, Python {python}", {"mrq": mrq.__version__, "python": python})
-
-
-def _say(args: argparse.Namespace, line: str, document: dict[str, Any]) -> None:
-    if args.json:
-        _print_json(document)
-    else:
-        print(line)
+    say(args, f"mrq {mrq.__version__}, Python {python}", {"mrq": mrq.__version__, "python": python})
