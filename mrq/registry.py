@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from mrq.core.model import Epoch, JobState, Phase
-from mrq.errors import BadMessage, NodeExists, NodeMissing, UnknownJob, VersionConflict
+from mrq.errors import AuthenticationFailed, BadMessage, NodeExists, NodeMissing, UnknownJob, VersionConflict
 from mrq.ports import Coordination, Watch
 from mrq.wire import JobRecord, MemberInfo, ProgressRecord, TaskPage, decode
 
@@ -76,7 +76,7 @@ class Registry:
             BadMessage: the znode holds something else.
         """
         node = self.tree.get(_job(job_id), watch)
-        if node is None or not node.data:  # a claim that came too late makes an empty one: see `claim`
+        if node is None or not node.data:  # an empty one is none: see `claim` and `delete_job`
             return None
         try:
             return Held(decode(JobRecord, node.data), node.version)
@@ -141,8 +141,24 @@ class Registry:
             return True
 
     def delete_job(self, job_id: str) -> bool:
-        """Remove all that the tree has of a job."""
-        return self.tree.delete(_job(job_id))
+        """Remove all that the tree has of a job.
+
+        A person may not delete what is in /jobs: then an empty node stays, which counts as none, for a master to
+        `bury`.
+        """
+        try:
+            return self.tree.delete(_job(job_id))
+        except AuthenticationFailed:
+            for name in self.tree.children(_job(job_id)):
+                self.tree.delete(f"{_job(job_id)}/{name}")
+            self.tree.set(_job(job_id), b"")  # refused, too, unless the job is theirs
+            return True
+
+    def bury(self, job_id: str) -> None:
+        """Delete a job's node if nothing is in it."""
+        node = self.tree.get(_job(job_id))
+        if node is not None and not node.data:
+            self.tree.delete(_job(job_id))
 
     # ------------------------------------------------------------ ownership
 
