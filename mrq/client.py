@@ -5,16 +5,17 @@ mapreduce -> (code, input -> store) -> record -> ZooKeeper ... record says compl
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor, wait
 from types import TracebackType
-from typing import Any
+from typing import Any, Self
 
 from mrq import layout
 from mrq.config import Settings
-from mrq.errors import JobError, MrqError
+from mrq.errors import BadMessage, JobError, MrqError
 from mrq.following import Follower
 from mrq.future import JobFuture
 from mrq.inbox import Inbox
@@ -22,6 +23,8 @@ from mrq.ports import Store
 from mrq.registry import Registry
 from mrq.submit import MapFunc, ReduceFunc, Submitter
 from mrq.wire import JobRecord
+
+log = logging.getLogger(__name__)
 
 POOL_SIZE = 8
 """Threads for uploads and results."""
@@ -104,8 +107,16 @@ class JobClient:
 
     def jobs(self) -> list[JobRecord]:
         """Return the records of all jobs that have not been cleared, oldest first."""
-        found = (self._registry.job(job_id) for job_id in self._registry.job_ids())
-        return [held.record for held in found if held]
+        found = []
+        for job_id in self._registry.job_ids():
+            try:
+                held = self._registry.job(job_id)
+            except BadMessage as error:
+                log.warning("%s is left out: %s", job_id, error)
+                continue
+            if held:
+                found.append(held.record)
+        return found
 
     def clear(self, job_id: str | None = None, *, force: bool = False) -> list[str]:
         """Remove jobs that have ended, with their files; return which.
@@ -161,7 +172,7 @@ class JobClient:
         self._store.close()
         self._registry.tree.close()
 
-    def __enter__(self) -> Any:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(

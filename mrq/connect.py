@@ -37,6 +37,7 @@ class Client(JobClient):
             opened.callback(tree.close)
             store = open_store(describe(settings))
             opened.callback(store.close)
+            store.ping()
             super().__init__(Registry(tree), store, settings)
             opened.pop_all()
 
@@ -46,6 +47,7 @@ def open_master(settings: Settings, opened: ExitStack) -> Master:
     broker, registry = _open_broker_and_registry(settings, opened)
     store = open_store(describe(settings))
     opened.callback(store.close)
+    store.ping()
     return Master(settings.service_name(), registry, broker, store, settings)
 
 

@@ -17,6 +17,7 @@ from mrq.config import Settings
 from mrq.coordination.embedded import EmbeddedCoordination, EmbeddedTree
 from mrq.errors import ConfigurationError
 from mrq.master import Master
+from mrq.monitoring import LocalMonitoring
 from mrq.registry import Registry
 from mrq.store.address import describe
 from mrq.store.folder import FolderStore
@@ -71,6 +72,7 @@ class EmbeddedCluster(JobClient):
         self._tree = EmbeddedTree()
         self._server = EmbeddedBrokerServer(settings)
         super().__init__(Registry(EmbeddedCoordination(self._tree)), FolderStore(self._root), settings)
+        self._broker = EmbeddedBroker(self._server)
         self.workers = [self._add_worker(f"worker-{n}") for n in range(n_workers)]
         self.masters = [self._add_master(f"master-{n}") for n in range(n_masters)]
         self._wait_for_members()
@@ -84,6 +86,13 @@ class EmbeddedCluster(JobClient):
         tree, broker = EmbeddedCoordination(self._tree), EmbeddedBroker(self._server)
         worker = Worker(name, Registry(tree), broker, describe(self._root), self._settings)
         return Member(worker, tree, broker)
+
+    @property
+    def local_monitoring(self) -> LocalMonitoring:
+        """What there is to see of the cluster."""
+        return LocalMonitoring(
+            self._settings, registry=self._registry, store=self._store, broker=self._broker
+        )
 
     def _wait_for_members(self) -> None:
         """Return when all are registered, so that the first job knows how many slots there are."""
@@ -100,6 +109,7 @@ class EmbeddedCluster(JobClient):
             member.service.stop()
         for member in members:
             member.stop()
+        self._broker.close()
         super()._disconnect()
         if self._temporary:
             shutil.rmtree(self._temporary, ignore_errors=True)

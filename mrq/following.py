@@ -11,14 +11,14 @@ from typing import Literal
 
 from mrq.blob import Signer
 from mrq.config import Settings
-from mrq.core.model import JobState
+from mrq.core.model import PHASES, JobState
 from mrq.errors import Detached, JobError, MrqError, Unavailable, UnknownJob
 from mrq.future import JobFuture, Progress, Result
 from mrq.inbox import Inbox
 from mrq.ports import Store
 from mrq.registry import Registry
 from mrq.results import read_failure, read_result
-from mrq.wire import JobRecord
+from mrq.wire import JobRecord, PhaseProgress
 
 log = logging.getLogger(__name__)
 
@@ -49,7 +49,6 @@ class Follower:
         self._reading: set[str] = set()
         self._lock = threading.Lock()
         self._answered = self._said = inbox.now()
-        self._closing = threading.Event()
         inbox.every(settings.poll_interval, self._poll)
 
     def pending(self) -> list[JobFuture]:
@@ -59,7 +58,6 @@ class Follower:
 
     def close(self) -> None:
         """Stop waiting; futures that have not ended raise `Detached`."""
-        self._closing.set()
         for future in self.pending():
             job_id = future.job_id
             message = f"the client was closed before {job_id} ended; it goes on: attach to it from a new one"
@@ -106,21 +104,19 @@ class Follower:
 
     def _read(self, record: JobRecord, deadline: float) -> None:
         """Read what the job has come to; runs on the pool."""
-        while True:
-            try:
-                signer = Signer(bytes.fromhex(record.key), record.job_id)
-                read = read_result if record.state is JobState.COMPLETED else read_failure
-                self._finish(record.job_id, read(self._store, signer, record))
-                return
-            except Unavailable as error:
-                if self._inbox.now() > deadline or self._closing.is_set():
-                    self._finish(record.job_id, error)
-                    return
-                log.warning("the result of %s can't be read yet: %s", record.job_id, error)
-                self._closing.wait(self._settings.poll_interval)
-            except BaseException as error:
+        try:
+            signer = Signer(bytes.fromhex(record.key), record.job_id)
+            read = read_result if record.state is JobState.COMPLETED else read_failure
+            self._finish(record.job_id, read(self._store, signer, record))
+        except Unavailable as error:
+            if self._inbox.now() > deadline:
                 self._finish(record.job_id, error)
                 return
+            log.warning("the result of %s can't be read yet: %s", record.job_id, error)
+            again = partial(self._pool.submit, self._read, record, deadline)
+            self._inbox.later(self._settings.poll_interval, again)
+        except BaseException as error:
+            self._finish(record.job_id, error)
 
     def _finish(self, job_id: str, result: Result | BaseException) -> None:
         future = self._pending.get(job_id)
@@ -170,4 +166,11 @@ class Follower:
 
     def _progress(self, job_id: str) -> Progress:
         record = self._registry.require(job_id).record
-        return Progress(job_id, record.state, self._registry.progress(job_id).phases)
+        shown = self._registry.progress(job_id).phases
+        phases = {}
+        for phase in PHASES:
+            total = record.spec(1).n_tasks(phase)
+            known = shown.get(phase, PhaseProgress())
+            done = total if record.state is JobState.COMPLETED else known.done  # what is shown may be late
+            phases[phase] = known.model_copy(update={"done": done, "total": total})
+        return Progress(job_id, record.state, phases)

@@ -86,11 +86,9 @@ class Master:
     # ------------------------------------------------------------ life
 
     def run(self) -> None:
-        """Serve until `stop`; then give the jobs up, for other masters to claim at once."""
+        """Serve until `stop`. The end of the session then gives the jobs up, for other masters to claim."""
         self.open()
         self._inbox.serve()
-        for job_id in list(self._jobs):
-            self._let_go(job_id, release=True)
 
     def open(self) -> None:
         """Register, and begin to look at jobs."""

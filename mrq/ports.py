@@ -62,6 +62,13 @@ class Store(Protocol):
     def delete(self, path: str) -> bool:
         """Remove a file, or a folder with all that is in it; return whether it was there."""
 
+    def ping(self) -> None:
+        """Find out whether the store answers, and lets us in, by the deadline for connecting.
+
+        Raises:
+            AuthenticationFailed: it does not let us in.
+        """
+
     def close(self) -> None:
         """Let go of connections; other threads' calls fail with `StoreUnavailable`."""
 

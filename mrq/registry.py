@@ -11,6 +11,7 @@
 
 from __future__ import annotations
 
+import logging
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -19,6 +20,8 @@ from mrq.core.model import Epoch, JobState, Phase
 from mrq.errors import AuthenticationFailed, BadMessage, NodeExists, NodeMissing, UnknownJob, VersionConflict
 from mrq.ports import Coordination, Watch
 from mrq.wire import JobRecord, MemberInfo, ProgressRecord, TaskPage, decode
+
+log = logging.getLogger(__name__)
 
 Role = Literal["masters", "workers"]
 
@@ -208,8 +211,12 @@ class Registry:
         found = {}
         for name in self.tree.children(f"/{role}", watch):
             node = self.tree.get(f"/{role}/{name}")
-            if node is not None:
+            if node is None:
+                continue
+            try:
                 found[name] = decode(MemberInfo, node.data)
+            except BadMessage as error:
+                log.warning("the member %s of the %s is left out: %s", name, role, error)
         return found
 
     # ------------------------------------------------------------ for people

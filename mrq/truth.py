@@ -15,7 +15,7 @@ from mrq.ports import Depth, Store
 def committed_set(store: Store, job_id: str, phase: Phase) -> frozenset[int]:
     """Return the tasks of a phase whose results are in the store."""
     names = (file.name for file in store.list(layout.results(job_id, phase)))
-    return frozenset(int(name) for name in names if name.isdigit())
+    return frozenset(int(name) for name in names if name.isdecimal())
 
 
 def committed(owned: Owned, store: Store, now: float) -> list[TaskDone]:
