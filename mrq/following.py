@@ -12,7 +12,7 @@ from typing import Literal
 from mrq.blob import Signer
 from mrq.config import Settings
 from mrq.core.model import PHASES, JobState
-from mrq.errors import Detached, JobError, MrqError, Unavailable, UnknownJob
+from mrq.errors import Detached, JobError, MrqError, SessionLost, Unavailable, UnknownJob
 from mrq.future import JobFuture, Progress, Result
 from mrq.inbox import Inbox
 from mrq.ports import Store
@@ -82,8 +82,8 @@ class Follower:
             self._drop(job_id)
             return
         try:
-            held = self._registry.job(job_id, lambda _path: self._inbox.put(partial(self._look, job_id)))
-        except Unavailable as error:
+            held = self._registry.job(job_id, self._changed)
+        except (Unavailable, SessionLost) as error:
             self._unanswered(error)
             return
         except MrqError as error:
@@ -101,6 +101,10 @@ class Follower:
         elif held.record.state.ended:
             self._reading.add(job_id)
             self._pool.submit(self._read, held.record, self._inbox.now() + self._settings.give_up_after)
+
+    def _changed(self, path: str) -> None:
+        # One function for all looks: a session keeps a watch a function, and polls would pile them up.
+        self._inbox.put(partial(self._look, path.rpartition("/")[2]))
 
     def _read(self, record: JobRecord, deadline: float) -> None:
         """Read what the job has come to; runs on the pool."""
@@ -145,10 +149,10 @@ class Follower:
                     log.warning(
                         "%s: no %s are registered; jobs wait until one is", ", ".join(self._pending), role
                     )
-        except Unavailable as error:
+        except (Unavailable, SessionLost) as error:
             self._unanswered(error)
 
-    def _unanswered(self, error: Unavailable) -> None:
+    def _unanswered(self, error: Unavailable | SessionLost) -> None:
         silent = self._inbox.now() - self._answered
         log.warning("jobs can't be followed for %.0f s: %s", silent, error)
         if silent > self._settings.give_up_after:
@@ -160,7 +164,7 @@ class Follower:
     def _cancel(self, job_id: str) -> bool:
         try:
             return self._registry.request_cancel(job_id, time.time())
-        except (Unavailable, JobError) as error:
+        except (Unavailable, SessionLost, JobError) as error:
             log.warning("%s was not cancelled: %s", job_id, error)
             return False
 

@@ -132,7 +132,7 @@ class Master:
     def _take_over(self, job_id: str, epoch: int) -> None:
         """Load a job that this master has claimed, and step it from there."""
         try:
-            held = self._registry.job(job_id, self._record_watch(job_id))
+            held = self._registry.job(job_id, self._record_changed)
             if held is None or held.record.state.ended:
                 self._registry.release(job_id)
                 return
@@ -251,15 +251,16 @@ class Master:
             task.job_id, TaskLost(task.phase, task.index, task.epoch, task.attempt, self._inbox.now())
         )
 
-    def _record_watch(self, job_id: str) -> Callable[[str], None]:
-        return lambda _path: self._inbox.put(partial(self._safely, self._look_at_record, job_id))
+    def _record_changed(self, path: str) -> None:
+        # One function for all looks: a session keeps a watch a function, and polls would pile them up.
+        self._inbox.put(partial(self._safely, self._look_at_record, path.rpartition("/")[2]))
 
     def _look_at_record(self, job_id: str) -> None:
         """See whether the client wants the job to end, or another master has it."""
         owned = self._jobs.get(job_id)
         if owned is None:
             return
-        held = self._registry.job(job_id, self._record_watch(job_id))
+        held = self._registry.job(job_id, self._record_changed)
         if held is None or held.record.epoch > owned.epoch:
             self._let_go(job_id, release=True)
         elif held.record.cancel_requested and not owned.job.state.ended:

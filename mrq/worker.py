@@ -190,11 +190,14 @@ class Worker:
         """Return the job's record, cached until its watch fires."""
         record = self._records.get(job_id)
         if record is None:
-            held = self._registry.job(job_id, lambda _path: self._inbox.put(partial(self._forget, job_id)))
+            held = self._registry.job(job_id, self._record_changed)
             if held is None:
                 return None
             record = self._records[job_id] = held.record
         return record
+
+    def _record_changed(self, path: str) -> None:
+        self._inbox.put(partial(self._forget, path.rpartition("/")[2]))
 
     def _forget(self, job_id: str) -> None:
         self._records.pop(job_id, None)
