@@ -4,6 +4,7 @@ exits.py      the exit codes
 arguments.py  the arguments of each verb
 verbs.py      one function a verb, each of which imports what it needs when it runs
 cluster.py    likewise the verbs of a local cluster
+users.py      likewise the verbs about logins
 """
 
 from __future__ import annotations
