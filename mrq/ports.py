@@ -229,6 +229,9 @@ class Broker(Protocol):
         """Take deliveries of a queue, at most ``prefetch`` unacked at a time.
 
         It is taken up again after a reconnect, a cancelled consumer or a closed channel.
+
+        Raises:
+            AuthenticationFailed: the login may not consume it.
         """
 
     def subscribe(self, handler: Handler, prefetch: int = 1000) -> Subscription:
