@@ -83,8 +83,8 @@ class Claims:
         if held is None or held.record.state.ended:
             self.ended.add(job_id)
             return
-        if self._registry.owner(job_id, self._owner_changed) is not None:
-            return
+        if self._registry.owner(job_id, self._owner_changed) not in (None, self._master):
+            return  # if we are its owner without knowing, the reply to an earlier claim was lost
         epoch = self._registry.claim(job_id, self._master)
         if epoch is not None:
             self._taken(job_id, epoch)

@@ -270,7 +270,7 @@ class Master:
         if state is Session.LOST:
             log.warning("master %s lost its session: its jobs belong to others now", self.name)
             for job_id in list(self._jobs):
-                self._let_go(job_id, release=False)
+                self._let_go(job_id, release=True)  # it may have been claimed in the new session already
             self._membership.end()
         elif state is Session.CONNECTED:
             self._poll()
