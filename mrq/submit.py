@@ -15,7 +15,7 @@ from mrq import code, layout
 from mrq.blob import Signer, new_key
 from mrq.config import Settings
 from mrq.core.model import PHASES
-from mrq.errors import ConfigurationError, MrqError, VersionMismatch
+from mrq.errors import ConfigurationError, MrqError, SessionLost, Unavailable, VersionMismatch
 from mrq.inputs import InputSummary, write_input
 from mrq.membership import PYTHON
 from mrq.ports import Store
@@ -77,7 +77,13 @@ class Submitter:
                 input_length=summary.length,
                 input_records=summary.records,
             )
+        except BaseException:
+            self._discard(job_id)
+            raise
+        try:
             self._registry.submit(record)
+        except (Unavailable, SessionLost):
+            raise  # the server may still come to it: then the job needs its files
         except BaseException:
             self._discard(job_id)
             raise
