@@ -131,15 +131,16 @@ class Management:
             ) from None
 
     def _refusal(self, error: urllib.error.HTTPError, asked: str) -> MrqError:
-        if error.code in (401, 403):
+        reason = _reason(error)
+        # What the API does over AMQP for somebody, as to publish, is refused with a 400.
+        if error.code in (401, 403) or "ACCESS_REFUSED" in reason:
             return AuthenticationFailed(
-                f"RabbitMQ at {self._url} refused {asked} to {self._user!r}: wrong password, or no administrator"
+                f"RabbitMQ at {self._url} refused {asked} to {self._user!r}: wrong password, or not for that user "
+                f"to do ({reason})"
             )
         if error.code >= 500:
-            return BrokerUnavailable(
-                f"RabbitMQ at {self._url} failed at {asked}: {error.code} {error.reason}"
-            )
-        return ConfigurationError(f"RabbitMQ at {self._url} refused {asked}: {error.code} {_reason(error)}")
+            return BrokerUnavailable(f"RabbitMQ at {self._url} failed at {asked}: {error.code} {reason}")
+        return ConfigurationError(f"RabbitMQ at {self._url} refused {asked}: {error.code} {reason}")
 
 
 def _tags(user: dict[str, Any]) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -58,10 +59,14 @@ class Guarded:
         """Return a login with the test's settings."""
         return Auth(name, password, self.settings)
 
+    def auth_of(self, role: Service) -> Auth:
+        """Return a service's login."""
+        login = self.logins[role]
+        return self.auth(login.username, login.password.get_secret_value())
+
     def service(self, role: Service) -> Settings:
         """Return the settings of a service."""
-        login = self.logins[role]
-        return self.auth(login.username, login.password.get_secret_value()).settings
+        return self.auth_of(role).settings
 
 
 def forget_users(settings: Settings, suffix: str) -> None:
@@ -159,7 +164,7 @@ def test_only_the_right_password_is_authentic(guarded: Guarded) -> None:
     assert "not-the-password" not in repr(guarded.auth("nobody", "not-the-password"))
     for role in SERVICES:
         login = guarded.logins[role]
-        assert guarded.auth(login.username, login.password.get_secret_value()).role == role
+        assert guarded.auth_of(role).role == role
         assert login.password.get_secret_value() not in repr(login)
 
 
@@ -201,8 +206,7 @@ def test_a_person_reads_only_their_own_jobs(guarded: Guarded, opened: list[ZooKe
     job_id = submit(alice)
     registry = registry_of(alice, opened)
     assert registry.require(job_id).record.key
-    master = Registry(ZooKeeperCoordination(guarded.service("master")))
-    opened.append(master.tree)  # type: ignore[arg-type]
+    master = registry_of(guarded.auth_of("master"), opened)
     assert master.claim(job_id, "m1") is not None
     assert registry.owner(job_id) == "m1"  # what a master makes below a job is for its owner too
     other = registry_of(bob, opened)
@@ -215,6 +219,21 @@ def test_a_person_reads_only_their_own_jobs(guarded: Guarded, opened: list[ZooKe
     refused(lambda: other.tree.set(f"/jobs/{job_id}", b"{}"))
     refused(lambda: other.tree.delete(f"/jobs/{job_id}"))
     assert registry.request_cancel(job_id, time.time())
+
+
+def test_a_person_clears_their_own_job(guarded: Guarded, opened: list[ZooKeeperCoordination]) -> None:
+    """Its files and all that its nodes hold are gone; the empty node is a master's to bury."""
+    alice = guarded.person("alice")
+    job_id = submit(alice)
+    master = registry_of(guarded.auth_of("master"), opened)
+    master.claim(job_id, "m1")
+    with mrq.Client(alice.settings) as client:
+        assert client.attach(job_id).cancel()
+        assert client.clear(job_id, force=True) == [job_id]
+        assert client.jobs() == []
+    assert master.job(job_id) is None
+    master.bury(job_id)
+    assert master.job_ids() == []
 
 
 def test_nobody_reads_another_ones_digest(guarded: Guarded, opened: list[ZooKeeperCoordination]) -> None:
@@ -266,6 +285,22 @@ def test_only_workers_consume_tasks(guarded: Guarded, who: str) -> None:
         assert set(broker.depths()) == {"map", "shuffle", "reduce", "dead"}
     finally:
         broker.close()
+
+
+def test_a_person_looks_at_the_management_pages_and_changes_nothing(guarded: Guarded) -> None:
+    """The same login opens them: queues are listed; messages are neither read, written, nor thrown away."""
+    alice = guarded.person("alice").settings
+    pages, vhost, prefix = Management(alice), alice.rabbitmq_vhost, alice.rabbitmq_prefix
+    queue = f"queues/{vhost}/{prefix}.map"
+    assert f"{prefix}.map" in {row["name"] for row in pages._ask("GET", f"queues/{vhost}")}
+    assert pages._ask("GET", queue)["type"] == "quorum"
+    get = {"count": 1, "ackmode": "ack_requeue_true", "encoding": "auto"}
+    task = {"routing_key": "map.job_0", "payload": "{}", "payload_encoding": "string", "properties": {}}
+    refused(lambda: pages._ask("POST", f"{queue}/get", get), alice.username)
+    refused(lambda: pages._ask("POST", f"exchanges/{vhost}/{prefix}.tasks/publish", task), alice.username)
+    refused(lambda: pages._ask("DELETE", f"{queue}/contents"), alice.username)
+    refused(lambda: pages._ask("DELETE", queue), alice.username)
+    refused(lambda: pages._ask("GET", "users"), alice.username)
 
 
 def test_a_monitor_submits_and_cancels_nothing(guarded: Guarded) -> None:
@@ -356,11 +391,7 @@ def test_a_service_with_a_changed_password_works_on_with_the_new_one(guarded: Gu
 @pytest.mark.parametrize("who", ["person", "master", "worker", "monitor"])
 def test_only_the_admin_manages_users(guarded: Guarded, who: str) -> None:
     """Everybody else is told so."""
-    if who == "person":
-        auth = guarded.person("alice")
-    else:
-        login = guarded.logins[who]  # type: ignore[index]
-        auth = guarded.auth(login.username, login.password.get_secret_value())
+    auth = guarded.person("alice") if who == "person" else guarded.auth_of(who)  # type: ignore[arg-type]
     for ask in (
         auth.users,
         auth.initialize,
@@ -461,6 +492,33 @@ def test_the_admin_changes_their_own_password(guarded: Guarded, opened: list[Zoo
         for child in tree.children("/"):
             tree.delete(f"/{child}")
         tree.close()
+
+
+def run_mrq(*arguments: str, stdin: str = "", **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run the command ``mrq``."""
+    return subprocess.run(
+        [sys.executable, "-m", "mrq.cli", *arguments],
+        env=os.environ | environment, input=stdin, capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+
+
+def test_the_command_manages_users(guarded: Guarded) -> None:
+    """Passwords come by standard input, or are printed once; who is no admin gets exit code 4."""
+    name = guarded.name("alice")
+    word = run_mrq("user", "add", name).stdout.strip()
+    assert guarded.auth(name, word).is_authenticated()
+    assert f"{name}  " in run_mrq("user", "list").stdout
+    as_alice = {"MRQ_USERNAME": name, "MRQ_PASSWORD": word}
+    assert run_mrq("whoami", **as_alice).stdout == f"{name} (person)\n"
+    eve = run_mrq("user", "add", guarded.name("eve"), **as_alice)
+    assert (eve.returncode, repr(name) in eve.stderr, word in eve.stderr) == (4, True, False)
+    assert run_mrq("user", "passwd", name, stdin="another word\n").returncode == 0
+    assert run_mrq("whoami", **as_alice).returncode == 4
+    assert guarded.auth(name, "another word").is_authenticated()
+    assert json.loads(run_mrq("user", "delete", name, "--json").stdout) == {"deleted": name}
+    assert not guarded.auth(name, "another word").is_authenticated()
+    assert run_mrq("user", "delete").returncode == 2
+    assert run_mrq("user", "init").returncode == 2
 
 
 def test_passwords_are_in_no_log_and_no_command_line(

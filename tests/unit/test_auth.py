@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import re
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import pytest
@@ -16,7 +19,7 @@ from mrq.auth.policy import SERVICES, Directory, Role, names_in, permissions, ta
 from mrq.broker.topology import Topology
 from mrq.config import Settings
 from mrq.coordination.zookeeper.acl import ALL, decode_rights, digest, encode_rights, from_acl, to_acl
-from mrq.errors import BadMessage, ConfigurationError
+from mrq.errors import AuthenticationFailed, BadMessage, BrokerUnavailable, ConfigurationError
 
 PREFIX = "mrq.v1"
 PRIVATE = "private.0af3"
@@ -182,6 +185,62 @@ def test_generated_passwords_are_long_and_differ() -> None:
     words = {generated() for _ in range(50)}
     assert len(words) == 50
     assert all(re.fullmatch(r"[\w-]{32}", word) for word in words)
+
+
+class _Answers(BaseHTTPRequestHandler):
+    """Answers every request with the status that its path ends with."""
+
+    def do_GET(self) -> None:
+        """Answer."""
+        body = b'{"reason": "that is why"}'
+        self.send_response(int(self.path.rpartition("/")[2]))
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_: object) -> None:
+        """Say nothing."""
+
+
+@pytest.fixture
+def api(monkeypatch: pytest.MonkeyPatch) -> Iterator[Settings]:
+    """Settings with a management API that answers what it is asked to, and a proxy that must not be used."""
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
+    monkeypatch.setenv("no_proxy", "")
+    server = HTTPServer(("127.0.0.1", 0), _Answers)
+    thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+    thread.start()
+    url = f"http://127.0.0.1:{server.server_port}"
+    yield Settings(
+        username="alice", password=SecretStr("sesame"), rabbitmq_management_url=url, operation_timeout=5
+    )
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+@pytest.mark.parametrize(
+    ("status", "kind"),
+    [
+        (401, AuthenticationFailed),
+        (403, AuthenticationFailed),
+        (400, ConfigurationError),
+        (500, BrokerUnavailable),
+    ],
+)
+def test_the_management_apis_refusals_are_told(api: Settings, status: int, kind: type[Exception]) -> None:
+    """Who asked for what, and never with which password; 404 is an answer."""
+    management = Management(api)
+    with pytest.raises(kind, match=str(status) if kind is not AuthenticationFailed else "'alice'") as refusal:
+        management._ask("GET", str(status))
+    assert "sesame" not in str(refusal.value)
+    assert management._ask("GET", "404") is None
+
+
+def test_a_management_api_that_is_away_is_told() -> None:
+    """Its address is in the sentence."""
+    with pytest.raises(BrokerUnavailable, match=r"127\.0\.0\.1:9"):
+        Management(Settings(rabbitmq_management_url="http://127.0.0.1:9")).require_admin()
 
 
 def test_without_the_management_api_users_can_not_be_managed() -> None:
