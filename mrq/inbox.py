@@ -16,7 +16,7 @@ from contextlib import suppress
 
 log = logging.getLogger(__name__)
 
-Call = Callable[[], None]
+Call = Callable[[], object]
 
 
 class Inbox:

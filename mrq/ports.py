@@ -112,10 +112,11 @@ class Coordination(Protocol):
     session expired during the call.
     """
 
-    def create(self, path: str, data: bytes, *, ephemeral: bool = False) -> Node:
-        """Create a node, with its parents where they lack.
+    def create(self, path: str, data: bytes, *, ephemeral: bool = False, parents: bool = True) -> Node:
+        """Create a node; ``parents``: with those above it that lack.
 
         Raises:
+            NodeMissing: the node above it is not there, and ``parents`` is False.
             NodeExists: it is there already (and not by this very call, whose reply was lost).
         """
 

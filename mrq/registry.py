@@ -6,7 +6,7 @@
 /jobs/<job>                    JobRecord, written by compare-and-set
 /jobs/<job>/owner              ephemeral: the owning master's name; its czxid is the epoch
 /jobs/<job>/progress           ProgressRecord, now and then
-/jobs/<job>/tasks/<phase>-<n>  TaskPage, now and then
+/jobs/<job>/<phase>-<n>        TaskPage, now and then
 """
 
 from __future__ import annotations
@@ -168,15 +168,13 @@ class Registry:
     def claim(self, job_id: str, master: str) -> Epoch | None:
         """Become a job's owner; return the epoch, or None when somebody else is, or there is no such job."""
         try:
-            epoch = self.tree.create(f"{_job(job_id)}/owner", master.encode(), ephemeral=True).czxid
+            path = f"{_job(job_id)}/owner"
+            return self.tree.create(path, master.encode(), ephemeral=True, parents=False).czxid
+        except NodeMissing:
+            return None  # cleared a moment ago
         except NodeExists:
             node = self.tree.get(f"{_job(job_id)}/owner")
             return node.czxid if node and node.mine else None
-        record = self.tree.get(_job(job_id))
-        if record is not None and not record.data:  # cleared a moment ago: the claim has made its node anew
-            self.tree.delete(_job(job_id))
-            return None
-        return epoch
 
     def owner(self, job_id: str, watch: Watch | None = None) -> str | None:
         """Return the owning master's name; the watch tells of its end."""
@@ -232,14 +230,12 @@ class Registry:
 
     def write_page(self, job_id: str, number: int, page: TaskPage) -> None:
         """Publish a page of task states."""
-        self._put(job_id, f"tasks/{page.phase.value}-{number}", page.encode())
+        self._put(job_id, f"{page.phase.value}-{number}", page.encode())
 
     def pages(self, job_id: str, phase: Phase) -> list[TaskPage]:
         """Return a phase's pages in order."""
-        names = [
-            name for name in self.tree.children(f"{_job(job_id)}/tasks") if name.startswith(f"{phase.value}-")
-        ]
-        nodes = [self.tree.get(f"{_job(job_id)}/tasks/{name}") for name in sorted(names, key=_page_number)]
+        names = [name for name in self.tree.children(_job(job_id)) if name.startswith(f"{phase.value}-")]
+        nodes = [self.tree.get(f"{_job(job_id)}/{name}") for name in sorted(names, key=_page_number)]
         return [decode(TaskPage, node.data) for node in nodes if node]
 
     def _put(self, job_id: str, name: str, data: bytes) -> None:
@@ -247,10 +243,10 @@ class Registry:
         try:
             self.tree.set(path, data)
         except NodeMissing:
-            if self.tree.get(_job(job_id)) is None:
-                return  # the job was cleared: nothing of it is to come back
-            with suppress(NodeExists):
-                self.tree.create(path, data)
+            with suppress(
+                NodeExists, NodeMissing
+            ):  # missing: the job was cleared, nothing of it is to come back
+                self.tree.create(path, data, parents=False)
 
 
 def _job(job_id: str) -> str:

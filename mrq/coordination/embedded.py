@@ -80,11 +80,13 @@ class EmbeddedTree:
         """Return the node at a path, or None."""
         return self._entries.get(path)
 
-    def create(self, path: str, data: bytes, owner: int) -> _Entry:
-        """Create a node and the parents that it lacks."""
+    def create(self, path: str, data: bytes, owner: int, *, parents: bool = True) -> _Entry:
+        """Create a node, and the parents that it lacks if they may be."""
         if path in self._entries:
             raise NodeExists(f"the node {path} is there already")
         above = self._entries.get(parent(path))
+        if above is None and not parents:
+            raise NodeMissing(f"{path} can't be created: there is no {parent(path)}")
         if path != "/":
             above = above or self.create(parent(path), b"", 0)
             if above.owner:
@@ -169,13 +171,14 @@ class EmbeddedCoordination:
         self._dispatcher = threading.Thread(target=self._dispatch, name="embedded-coordination", daemon=True)
         self._dispatcher.start()
 
-    def create(self, path: str, data: bytes, *, ephemeral: bool = False) -> Node:
+    def create(self, path: str, data: bytes, *, ephemeral: bool = False, parents: bool = True) -> Node:
         """Create a node; see `Coordination.create`."""
         check_path(path)
         check_data(path, data)
         with self._tree.lock:
             self._admit(path)
-            return self._node(self._tree.create(path, bytes(data), self._number if ephemeral else 0))
+            owner = self._number if ephemeral else 0
+            return self._node(self._tree.create(path, bytes(data), owner, parents=parents))
 
     def get(self, path: str, watch: Watch | None = None) -> Node | None:
         """Read a node; see `Coordination.get`."""

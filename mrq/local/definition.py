@@ -44,7 +44,7 @@ def find(folder: Path, package: Path | None = None) -> Path:
 def lay_out(packed: Path, package: Path, folder: Path) -> None:
     """Make ``folder`` look like a checkout, as far as the images are built from it."""
     shutil.rmtree(folder, ignore_errors=True)
-    shutil.copytree(packed, folder)
+    shutil.copytree(packed, folder, ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copytree(package, folder / package.name, ignore=shutil.ignore_patterns(PACKED, "__pycache__"))
 
 

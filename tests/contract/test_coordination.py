@@ -225,6 +225,15 @@ def test_deleting_takes_all_below(one: Coordination) -> None:
     assert one.children("/jobs") == ["71"]
 
 
+def test_a_node_is_not_created_below_one_that_is_gone_when_that_is_asked_for(one: Coordination) -> None:
+    """So that a late write does not bring back what was cleared away."""
+    with pytest.raises(NodeMissing):
+        one.create("/gone/below", b"", parents=False)
+    assert one.get("/gone") is None
+    one.create("/there", b"")
+    assert one.create("/there/below", b"x", parents=False).data == b"x"
+
+
 def test_deleting_wins_over_children_that_appear(one: Coordination, two: Coordination) -> None:
     """A folder that another session fills meanwhile is deleted without an error on either side."""
     filling = threading.Event()

@@ -40,11 +40,11 @@ class Interrupted(EmbeddedCoordination):
             super().set(path, data, version)
         return super().set(path, data, version)
 
-    def create(self, path: str, data: bytes, *, ephemeral: bool = False) -> Node:
+    def create(self, path: str, data: bytes, *, ephemeral: bool = False, parents: bool = True) -> Node:
         call, self.before_create = self.before_create, None
         if call:
             call()
-        return super().create(path, data, ephemeral=ephemeral)
+        return super().create(path, data, ephemeral=ephemeral, parents=parents)
 
 
 @pytest.fixture

@@ -43,7 +43,7 @@ class ZooKeeperCoordination:
             self.close()
             raise
 
-    def create(self, path: str, data: bytes, *, ephemeral: bool = False) -> Node:
+    def create(self, path: str, data: bytes, *, ephemeral: bool = False, parents: bool = True) -> Node:
         """See `Coordination.create`.
 
         When a reply was lost and the node then is there, it counts as created by this call if it is younger
@@ -67,6 +67,8 @@ class ZooKeeperCoordination:
                     unsure = True
                     raise
                 except NoNodeError:
+                    if not parents:
+                        raise
                     self._make_folder(call, parent(full))
                 except NodeExistsError:
                     if not unsure:
