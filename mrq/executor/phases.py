@@ -13,6 +13,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from itertools import chain
 from typing import Any, TypeVar
 
@@ -163,7 +164,7 @@ class _Task:
 def _map(task: _Task, code: Code) -> Iterable[Iterable[Group[Any]]]:
     blocks = task.blocks(task.open_input(), task.index)
     elements = [element for block in blocks for element in block]
-    return _as_user(lambda: _partitioned(group(_pairs(code[0](elements))), task.assignment.n_reduce))
+    return _as_user(lambda: _partitioned(_grouped(code[0](elements)), task.assignment.n_reduce))
 
 
 def _shuffle(task: _Task, code: Code) -> Iterable[Iterable[Group[Any]]]:
@@ -244,6 +245,17 @@ def _blamed(items: Iterable[T]) -> Iterator[T]:
         raise
     except Exception as error:
         raise UserError(error) from None
+
+
+def _grouped(returned: Any) -> list[Group[Any]]:
+    """Group what ``map_func`` returned; a list of tuples, as most are, is not checked item by item."""
+    if type(returned) is list and _TUPLES.issuperset(map(type, returned)):
+        with suppress(ValueError):  # a tuple that is no pair, which `_pairs` names; or a key's own, raised again
+            return group(returned)
+    return group(_pairs(returned))
+
+
+_TUPLES = frozenset({tuple})
 
 
 def _pairs(returned: Any) -> Iterator[tuple[Any, Any]]:
