@@ -1,0 +1,136 @@
+"""A worker's child processes, simulated: the real `child.Runner` and `phases`, in processes that die when they must."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+from mrq.executor import verdict
+from mrq.executor.child import Runner
+from mrq.ports import Store
+from mrq.wire import Assignment, Outcome, TaskMessage
+from tests.sim import hooks
+from tests.sim.judge import Judge
+from tests.sim.network import Network
+from tests.sim.store import SimHdfs, SimStore
+from tests.sim.world import Crashed, Process, World
+
+OnOutcome = Callable[[Assignment, Outcome], None]
+
+
+class _SimRunner(Runner):
+    """Runs tasks as a child does, but for the store that it opens."""
+
+    def __init__(self, store: Store) -> None:
+        super().__init__()
+        self._sim_store = store
+
+    def _open(self, address: dict[str, Any]) -> Store:
+        return self._sim_store
+
+
+class Child(Process):
+    """A process that runs one task."""
+
+    def __init__(
+        self, world: World, name: str, host: Process, assignment: Assignment, on_outcome: OnOutcome
+    ) -> None:
+        super().__init__(world, name, host)
+        self.assignment = assignment
+        self.on_outcome = on_outcome
+        self.told = False
+        self.last_words: Outcome | None = None
+
+    def die_by_itself(self) -> None:
+        """End as a function does that calls ``os._exit``."""
+        self.last_words = verdict.ended(3)
+        self.alive = False
+        raise Crashed(self.name)
+
+
+class SimExecutor:
+    """Does what `mrq.executor.pool.Executor` does for a worker."""
+
+    def __init__(self, world: World, network: Network, hdfs: SimHdfs, host: Process, judge: Judge) -> None:
+        self.world = world
+        self.network = network
+        self.hdfs = hdfs
+        self.host = host
+        self.judge = judge
+        self._children: list[Child] = []
+        self._n = 0
+
+    def start(self, assignment: Assignment, timeout: float | None, on_outcome: OnOutcome) -> None:
+        """See `Executor.start`."""
+        self.judge.started(self.host, assignment)
+        self._n += 1
+        child = Child(self.world, f"{self.host.name}.{self._n}", self.host, assignment, on_outcome)
+        self._children.append(child)
+        wait = self.world.between(0.002, 0.02)
+        if self.world.random() < self.network.weather.slow * 4:
+            wait = self.world.between(0.1, 4.0)
+        self.world.at(wait, partial(self._run, child, timeout))
+
+    def kill(self, job_id: str) -> None:
+        """See `Executor.kill`."""
+        for child in [c for c in self._children if c.assignment.task.job_id == job_id]:
+            self.end(child, verdict.killed("the job was cancelled"))
+
+    def running(self) -> list[TaskMessage]:
+        """See `Executor.running`."""
+        return [child.assignment.task for child in self._children]
+
+    def close(self) -> None:
+        """See `Executor.close`."""
+        for child in list(self._children):
+            self.end(child, verdict.killed("the worker is ending"))
+
+    def end(self, child: Child, outcome: Outcome) -> None:
+        """Kill a child; its outcome is that, unless it has told one."""
+        child.alive = False
+        self._tell(child, outcome)
+
+    def a_child(self) -> Child | None:
+        """Return one that runs, for the chaos to kill."""
+        return self._children[0] if self._children else None
+
+    def _run(self, child: Child, timeout: float | None) -> None:
+        if not child.lives or child.told:
+            return
+        if timeout is not None:
+            self.world.at(timeout, partial(self._too_late, child, timeout))
+        child.act(partial(self._work, child))
+        if child.last_words and child.host and child.host.alive:
+            self._tell(child, child.last_words)
+        elif not child.told and not child.alive and child.host and child.host.alive:
+            self._tell(child, verdict.killed("the helper that forks processes has ended"))
+
+    def _work(self, child: Child) -> None:
+        runner = _SimRunner(SimStore(self.hdfs, self.network, child))
+        outer, hooks.child = hooks.child, child
+        try:
+            child.check()
+            outcome = runner.run(child.assignment)
+            child.check()
+            self._tell(child, outcome)
+        finally:
+            hooks.child = outer
+
+    def _too_late(self, child: Child, timeout: float) -> None:
+        if not child.told and child.lives:
+            self.end(child, verdict.timed_out(timeout))
+
+    def _tell(self, child: Child, outcome: Outcome) -> None:
+        if child.told:
+            return
+        child.told = True
+        self._children.remove(child)
+        self.judge.ended(child.assignment, outcome)
+        task = child.assignment.task
+        self.world.tell(child.name, f"{task.task_id} {outcome.kind} {outcome.type} {outcome.message}".rstrip())
+        self.world.at(self.world.between(0.0005, 0.003), partial(self._told, child, outcome))
+
+    def _told(self, child: Child, outcome: Outcome) -> None:
+        if self.host.alive:
+            child.on_outcome(child.assignment, outcome)

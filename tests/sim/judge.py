@@ -1,0 +1,222 @@
+"""The promises, checked at the moment when they could be broken."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING
+
+from mrq.broker._embedded_server import EmbeddedBrokerServer, Stored
+from mrq.core.model import JobState
+from mrq.errors import BadMessage
+from mrq.ports import Message
+from mrq.wire import Assignment, JobRecord, Outcome, Report, TaskMessage, decode
+from tests.sim.world import Process, World
+
+if TYPE_CHECKING:
+    from tests.sim.store import Inode
+    from tests.sim.tree import Entry, SimTree
+
+_ORDER = {state: n for n, state in enumerate(JobState)}
+_FAILING = ("raised", "timeout", "crashed", "refused")
+MOST_WATCHES = 8
+
+
+class Judge(logging.Handler):
+    """Hears of every effect, and accuses whoever breaks a promise.
+
+    Attributes:
+        tree: the truth about records.
+        server: the truth about queues.
+        committed: what files were committed, as they were.
+        cleared: jobs that were removed on purpose.
+    """
+
+    tree: SimTree
+    server: EmbeddedBrokerServer
+
+    def __init__(self, world: World) -> None:
+        super().__init__(logging.INFO if world.telling else logging.ERROR)
+        self.world = world
+        self.committed: dict[str, Inode] = {}
+        self.committed_data: dict[str, bytes] = {}
+        self.cleared: set[str] = set()
+        self._persisted: set[tuple[str, int, str]] = set()
+        self._blamed: dict[tuple[str, str, int, int], set[int]] = {}
+        self._claims: dict[tuple[str, int], str] = {}
+        self._bodies: dict[bytes, TaskMessage] = {}
+
+    # ------------------------------------------------------------ what the code under test logs
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Take a log record into the story; an unexpected exception is a broken promise."""
+        if record.exc_info:
+            self.world.accuse(f"a call in an inbox failed: {record.exc_info[1]!r}")
+        if self.world.telling:
+            self.world.tell("", f"      log: {record.getMessage()}")
+
+    # ------------------------------------------------------------ the tree
+
+    def created(self, path: str, entry: Entry) -> None:
+        """A node is new: a claim, perhaps, or a job."""
+        parts = path.split("/")
+        if len(parts) == 4 and parts[3] == "owner":
+            self._claims[parts[2], entry.czxid] = entry.data.decode()
+            self.world.tell("zookeeper", f"{parts[2]} is claimed by {entry.data.decode()}: epoch {entry.czxid}")
+        elif len(parts) == 3 and parts[1] == "jobs" and entry.data:
+            self.world.tell("zookeeper", f"{parts[2]} is submitted")
+
+    def written(self, path: str, old: Entry, new: Entry, writer: str) -> None:
+        """A node is about to be written."""
+        parts = path.split("/")
+        if len(parts) != 3 or parts[1] != "jobs" or not old.data:
+            return
+        job_id, before, after = parts[2], decode(JobRecord, old.data), decode(JobRecord, new.data)
+        what = f"{job_id}: {before.state.value} -> {after.state.value} (epoch {before.epoch} -> {after.epoch})"
+        self.world.tell("zookeeper", what)
+        if before.state.ended:
+            self.world.accuse(f"an ended record was written: {what}")
+        if after.epoch < before.epoch:
+            self.world.accuse(f"a stale epoch wrote the record: {what}")
+        if _ORDER[after.state] < _ORDER[before.state]:
+            self.world.accuse(f"a phase went back: {what}")
+        by_client = after.epoch == before.epoch and after.cancel_requested and not before.cancel_requested
+        if not by_client and self._claims.get((job_id, after.epoch)) != writer:
+            self.world.accuse(f"{writer} wrote under an epoch that is not its own: {what}")
+        if after.state is JobState.FAILED:
+            self._blame(after)
+        self._persisted.add((job_id, after.epoch, after.state.value))
+
+    def _blame(self, record: JobRecord) -> None:
+        """A job fails by what was reported under the epoch that fails it."""
+        failure = record.failure
+        if failure is None:
+            self.world.accuse(f"{record.job_id} failed without a reason")
+            return
+        attempts = self._blamed.get((record.job_id, failure.phase.value, failure.index, record.epoch), set())
+        needed = {"refused": 1, "poison": 3}.get(failure.kind, record.retries + 1)
+        if len(attempts) < needed:
+            self.world.accuse(
+                f"{record.job_id} failed in epoch {record.epoch} by {failure.phase.value} {failure.index}, "
+                f"{failure.kind}, of which that epoch has {len(attempts)} reports, not {needed}"
+            )
+
+    def watched(self, who: str, path: str, n: int) -> None:
+        """A session has so many watches on one path."""
+        if n > MOST_WATCHES:
+            self.world.accuse(f"{who} has {n} watches on {path}: one more with each look")
+
+    def record(self, job_id: str) -> JobRecord | None:
+        """Return a job's record as it is."""
+        entry = self.tree.nodes.get(f"/jobs/{job_id}")
+        return decode(JobRecord, entry.data) if entry and entry.data else None
+
+    # ------------------------------------------------------------ the store
+
+    def renamed(self, path: str, inode: Inode) -> None:
+        """A file has its final name."""
+        if _is_result(path):
+            self.world.tell("hdfs", f"{path} is committed")
+            if path in self.committed:
+                self.world.accuse(f"{path} was committed twice")
+            self.committed[path] = inode
+            self.committed_data[path] = inode.data
+
+    def changed(self, path: str) -> None:
+        """A file's content becomes another."""
+        if _is_result(path):
+            self.world.accuse(f"{path} changed after its commit")
+
+    def unlinked(self, path: str) -> None:
+        """A file is removed or replaced."""
+        if _is_result(path) and path.split("/")[1] not in self.cleared:
+            self.world.accuse(f"{path} was removed or replaced after its commit")
+
+    # ------------------------------------------------------------ the broker
+
+    def sent(self, process: Process, message: Message) -> None:
+        """A process publishes."""
+        if self.world.telling:
+            where = message.exchange.rpartition(".")[2]
+            detail = " ".join(f"{key} {value}" for key, value in message.headers.items() if key != "worker")
+            body = message.body.decode()
+            extra = ""
+            if message.type == "report":
+                outcome = decode(Report, message.body).outcome
+                extra = f": {outcome.kind if outcome else 'started'}"
+            if message.type == "control":
+                extra = " cancel" if "cancel" in body else " report"
+            self.world.tell(
+                process.name, f"-> {where}{extra} {message.message_id or message.correlation_id} {detail}"
+            )
+
+    def arrived(self, stored: Stored) -> None:
+        """The broker has a message."""
+        if stored.exchange.endswith(".tasks"):
+            task = self._task(stored)
+            if (task.job_id, task.epoch, task.phase.value) not in self._persisted:
+                self.world.accuse(f"{task.task_id} of epoch {task.epoch} was published before that was persisted")
+        elif stored.exchange.endswith(".events"):
+            report = decode(Report, stored.body)
+            if report.outcome and report.outcome.kind in _FAILING:
+                place = (report.job_id, report.phase.value, report.index, report.epoch)
+                self._blamed.setdefault(place, set()).add(report.attempt)
+
+    def acked(self, queue: str, stored: Stored) -> None:
+        """A task leaves its queue for good: it must be done, failed and told, void, or there once more."""
+        if stored.exchange.endswith(".tasks") and queue in self.server._queues:
+            self._check_ack(queue, stored)
+
+    def _check_ack(self, queue: str, stored: Stored) -> None:
+        try:
+            task = self._task(stored)
+        except BadMessage:
+            return
+        record = self.record(task.job_id)
+        if record is None or record.state.ended or record.cancel_requested or record.epoch > task.epoch:
+            return
+        if f"jobs/{task.job_id}/{task.phase.results}/{task.index}" in self.committed:
+            return
+        place = (task.job_id, task.phase.value, task.index, task.epoch)
+        if task.attempt in self._blamed.get(place, ()):
+            return
+        copies = list(self.server._queues[queue].ready)
+        for consumer in self.server._queues[queue].consumers:
+            copies += [other for other in consumer.unacked.values() if other is not stored]
+        if not any(self._supersedes(self._task(copy), task) for copy in copies):
+            self.world.accuse(f"{task.task_id} ({task.epoch}, {task.attempt}) was acked, but nothing came of it")
+
+    @staticmethod
+    def _supersedes(copy: TaskMessage, task: TaskMessage) -> bool:
+        return copy.task_id == task.task_id and (copy.epoch, copy.attempt) >= (task.epoch, task.attempt)
+
+    def _task(self, stored: Stored) -> TaskMessage:
+        task = self._bodies.get(stored.body)
+        if task is None:
+            task = self._bodies[stored.body] = decode(TaskMessage, stored.body)
+        return task
+
+    # ------------------------------------------------------------ the workers
+
+    def started(self, host: Process, assignment: Assignment) -> None:
+        """A worker starts a task; what it has read itself must not speak against it."""
+        task = assignment.task
+        session = next(s for s in self.tree.sessions if s.process is host)
+        data = session.known.get(f"/jobs/{task.job_id}")
+        if self.world.telling:
+            self.world.tell(host.name, f"starts {task.task_id} ({task.epoch}, {task.attempt})")
+        record = decode(JobRecord, data) if data else None
+        if record and (record.epoch > task.epoch or record.state.ended or record.cancel_requested):
+            self.world.accuse(
+                f"{host.name} starts {task.task_id} of epoch {task.epoch}, though it has read that the job is "
+                f"{record.state.value} in epoch {record.epoch}"
+            )
+
+    def ended(self, assignment: Assignment, outcome: Outcome) -> None:
+        """A child has told an outcome."""
+        if outcome.kind == "refused":
+            self.world.accuse(f"{assignment.task.task_id} was refused: {outcome.type}: {outcome.message}")
+
+
+def _is_result(path: str) -> bool:
+    parts = path.split("/")
+    return (len(parts) == 4 and parts[2].endswith("_results")) or (len(parts) == 3 and parts[2] == "manifest")
