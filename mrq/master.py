@@ -144,7 +144,7 @@ class Master:
             phase = phase_of(record)
             committed = {phase: truth.committed_set(self._store, job_id, phase)}
         except MrqError:
-            self._inbox.put(partial(self._safely, self._registry.release, job_id))
+            self._inbox.put(partial(self._release, job_id))
             raise
         log.info("master %s owns %s (epoch %d)", self.name, job_id, epoch, extra={"job": job_id})
         self._jobs[job_id] = owned
@@ -158,13 +158,23 @@ class Master:
         owned = self._jobs.pop(job_id, None)
         if owned is None:
             return
-        if owned.job.state.ended:
+        if owned.held.record.state.ended:
             self._claims.ended.add(job_id)
         for exchange, key in ((self._topology.events, job_id), (self._topology.dead_letters, f"*.{job_id}")):
             self._safely(self._mail.unbind, exchange, key)
         if release:
-            self._safely(self._registry.release, job_id)
+            self._release(job_id)
         self._share()
+
+    def _release(self, job_id: str) -> None:
+        """Have no claim on a job that is not ours; again and again, for others can't have it meanwhile."""
+        if job_id in self._jobs:
+            return
+        try:
+            self._registry.release(job_id)
+        except MrqError as error:
+            log.warning("%s can't be released yet: %s", job_id, error, extra={"job": job_id})
+            self._inbox.later(RETRY_DELAY, partial(self._release, job_id))
 
     # ------------------------------------------------------------ step and perform
 
