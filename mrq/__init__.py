@@ -21,12 +21,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from mrq.auth import Auth
     from mrq.config import Settings
     from mrq.connect import Client
     from mrq.embedded import EmbeddedCluster
     from mrq.future import JobFuture, Progress
-    from mrq.local import LocalCluster
+    from mrq.local import Auth, LocalCluster
     from mrq.monitoring import LocalMonitoring
 
 __version__ = "0.1.0"
@@ -43,7 +42,7 @@ __all__ = [
 ]
 
 _HOMES = {
-    "Auth": "mrq.auth",
+    "Auth": "mrq.local",
     "Client": "mrq.connect",
     "EmbeddedCluster": "mrq.embedded",
     "JobFuture": "mrq.future",

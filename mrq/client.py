@@ -21,7 +21,7 @@ from mrq.future import JobFuture
 from mrq.inbox import Inbox
 from mrq.ports import Store
 from mrq.registry import Registry
-from mrq.submit import MapFunc, ReduceFunc, Submitter
+from mrq.submit import MapFunc, Options, ReduceFunc, Submitter
 from mrq.wire import JobRecord
 
 log = logging.getLogger(__name__)
@@ -64,6 +64,7 @@ class JobClient:
         n_reducers: int | None = None,
         retries: int = 0,
         task_timeout: float | None = None,
+        speculative: bool = True,
     ) -> JobFuture:
         """Run ``map_func`` over splits of the data, and ``reduce_func`` over the values of each key.
 
@@ -79,6 +80,8 @@ class JobClient:
             n_reducers: how many partitions to reduce; by default as many as splits were requested.
             retries: how often a task whose function raised is tried again.
             task_timeout: how many seconds one task may take; None for any time.
+            speculative: whether a task that takes far longer than the others runs on another worker too; the first
+                to commit wins.
 
         Returns:
             The future of ``[(key, y), …]``, sorted by key. It raises what a function raised.
@@ -91,10 +94,14 @@ class JobClient:
         """
         if self._closed:
             raise MrqError("this client is closed; make a new one")
-        job_id = self._submitter.submit(
-            data, map_func, reduce_func, requested_n_workers, n_reducers, retries, task_timeout
+        options = Options(
+            requested_n_workers=requested_n_workers,
+            n_reducers=n_reducers,
+            retries=retries,
+            task_timeout=task_timeout,
+            speculative=speculative,
         )
-        return self._follower.follow(job_id)
+        return self._follower.follow(self._submitter.submit(data, map_func, reduce_func, options))
 
     def attach(self, job_id: str) -> JobFuture:
         """Return a future of a job that was submitted elsewhere, or earlier.

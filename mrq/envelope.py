@@ -6,6 +6,9 @@ from mrq.broker.topology import Topology
 from mrq.ports import Message
 from mrq.wire import Control, Report, TaskMessage
 
+BACKUP_PRIORITY = 5
+"""The lowest that RabbitMQ's quorum queues take first."""
+
 
 def task(topology: Topology, body: TaskMessage) -> Message:
     """Address a task to its phase's queue."""
@@ -18,6 +21,7 @@ def task(topology: Topology, body: TaskMessage) -> Message:
         correlation_id=body.job_id,
         headers={"epoch": body.epoch, "attempt": body.attempt},
         mandatory=True,
+        priority=BACKUP_PRIORITY if body.backup else 0,
     )
 
 

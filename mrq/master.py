@@ -214,7 +214,7 @@ class Master:
     def _tick(self) -> None:
         now = self._inbox.now()
         for job_id, owned in list(self._jobs.items()):
-            if owned.job.again:
+            if owned.job.again or owned.job.outstanding:  # something to try again, or perhaps a straggler
                 self._apply(job_id, Tick(now))
 
     # ------------------------------------------------------------ news
@@ -242,7 +242,7 @@ class Master:
         if outcome is None:
             self._apply(report.job_id, TaskStarted(*place, *attempt, report.worker, now))
         elif outcome.kind == "done":
-            self._apply(report.job_id, TaskDone(*place, now))
+            self._apply(report.job_id, TaskDone(*place, now, outcome.stats.seconds))
         else:
             failed = TaskFailed(
                 *place,

@@ -121,6 +121,7 @@ class Performer:
             index=command.index,
             epoch=owned.epoch,
             attempt=command.attempt,
+            backup=command.backup,
         )
         return envelope.task(self._topology, task)
 

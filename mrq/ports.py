@@ -160,6 +160,7 @@ class Message:
         correlation_id: the job.
         headers: what a person looks for, as in epoch and attempt.
         mandatory: whether a message that no queue takes is an error.
+        priority: 0, or above 4 to be taken before others, where the broker can (RabbitMQ 4.0 and later).
     """
 
     exchange: str
@@ -170,6 +171,7 @@ class Message:
     correlation_id: str = ""
     headers: Mapping[str, str | int] = field(default_factory=dict)
     mandatory: bool = False
+    priority: int = 0
 
 
 class Delivery(Protocol):

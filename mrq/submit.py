@@ -8,6 +8,7 @@ import socket
 import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import Executor, wait
+from dataclasses import dataclass
 from typing import Any
 
 import mrq
@@ -28,6 +29,31 @@ MapFunc = Callable[[list[Any]], Iterable[tuple[Any, Any]]]
 ReduceFunc = Callable[[list[Any]], Any]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Options:
+    """What `JobClient.mapreduce` takes beside data and functions.
+
+    Raises:
+        ConfigurationError: an option is wrong.
+    """
+
+    requested_n_workers: int | None = None
+    n_reducers: int | None = None
+    retries: int = 0
+    task_timeout: float | None = None
+    speculative: bool = True
+
+    def __post_init__(self) -> None:
+        for name in ("requested_n_workers", "n_reducers"):
+            number = getattr(self, name)
+            if number is not None and (not isinstance(number, int) or number < 1):
+                raise ConfigurationError(f"{name} must be a whole number from 1, not {number!r}")
+        if not isinstance(self.retries, int) or self.retries < 0:
+            raise ConfigurationError(f"retries must be a whole number from 0, not {self.retries!r}")
+        if self.task_timeout is not None and not self.task_timeout > 0:
+            raise ConfigurationError(f"task_timeout must be more than 0 seconds, not {self.task_timeout!r}")
+
+
 class Submitter:
     """Makes jobs durable.
 
@@ -45,38 +71,18 @@ class Submitter:
         self._pool = pool
 
     def submit(
-        self,
-        data: Iterable[Any],
-        map_func: MapFunc,
-        reduce_func: ReduceFunc,
-        requested_n_workers: int | None,
-        n_reducers: int | None,
-        retries: int,
-        task_timeout: float | None,
+        self, data: Iterable[Any], map_func: MapFunc, reduce_func: ReduceFunc, options: Options
     ) -> str:
         """Submit a job; arguments, id and errors as of `JobClient.mapreduce`."""
-        check(map_func, reduce_func, requested_n_workers, n_reducers, retries, task_timeout)
+        check_functions(map_func, reduce_func)
         packed = code.pack(map_func, reduce_func)
-        n_splits = requested_n_workers or max(self._usable_slots(), 1)
+        slots = self._usable_slots()
+        n_splits = options.requested_n_workers or max(slots, 1)
         job_id = self._registry.next_job_id()
         key = new_key()
         try:
             summary = self._upload(Signer(key, job_id), packed, data, n_splits)
-            record = JobRecord(
-                job_id=job_id,
-                key=key.hex(),
-                n_map=summary.n_splits,
-                n_reduce=(n_reducers or min(n_splits, summary.n_splits)) if summary.n_splits else 0,
-                window=requested_n_workers,
-                retries=retries,
-                task_timeout=task_timeout,
-                python=PYTHON,
-                mrq=mrq.__version__,
-                client=f"{socket.gethostname()}-{os.getpid()}",
-                submitted_at=time.time(),
-                input_length=summary.length,
-                input_records=summary.records,
-            )
+            record = self._record(job_id, key, options, summary, n_splits)
         except BaseException:
             self._discard(job_id)
             raise
@@ -89,6 +95,27 @@ class Submitter:
             raise
         log.info("%s is submitted: %d map tasks", job_id, record.n_map, extra={"job": job_id})
         return job_id
+
+    def _record(
+        self, job_id: str, key: bytes, options: Options, summary: InputSummary, n_splits: int
+    ) -> JobRecord:
+        n_reduce = options.n_reducers or min(n_splits, summary.n_splits)
+        return JobRecord(
+            job_id=job_id,
+            key=key.hex(),
+            n_map=summary.n_splits,
+            n_reduce=n_reduce if summary.n_splits else 0,
+            window=options.requested_n_workers,
+            retries=options.retries,
+            speculative=options.speculative,
+            task_timeout=options.task_timeout,
+            python=PYTHON,
+            mrq=mrq.__version__,
+            client=f"{socket.gethostname()}-{os.getpid()}",
+            submitted_at=time.time(),
+            input_length=summary.length,
+            input_records=summary.records,
+        )
 
     def _usable_slots(self) -> int:
         """Count the live slots; refuse workers that could not unpickle the functions."""
@@ -138,25 +165,11 @@ class Submitter:
             log.warning("files of %s may be left over: %s", job_id, error)
 
 
-def check(
-    map_func: object,
-    reduce_func: object,
-    requested_n_workers: int | None,
-    n_reducers: int | None,
-    retries: int,
-    task_timeout: float | None,
-) -> None:
-    """Refuse wrong arguments before anything is sent."""
+def check_functions(map_func: object, reduce_func: object) -> None:
+    """Raise `ConfigurationError` unless both can be called."""
     for name, func in (("map_func", map_func), ("reduce_func", reduce_func)):
         if not callable(func):
             raise ConfigurationError(f"{name} is not callable: {func!r}")
-    for name, number in (("requested_n_workers", requested_n_workers), ("n_reducers", n_reducers)):
-        if number is not None and (not isinstance(number, int) or number < 1):
-            raise ConfigurationError(f"{name} must be a whole number from 1, not {number!r}")
-    if not isinstance(retries, int) or retries < 0:
-        raise ConfigurationError(f"retries must be a whole number from 0, not {retries!r}")
-    if task_timeout is not None and not task_timeout > 0:
-        raise ConfigurationError(f"task_timeout must be more than 0 seconds, not {task_timeout!r}")
 
 
 def _listed(pythons: dict[str, str]) -> str:

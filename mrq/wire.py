@@ -57,6 +57,7 @@ class TaskMessage(Wire):
     index: int = Field(ge=0)
     epoch: int
     attempt: int = Field(ge=0)
+    backup: bool = False
 
     @property
     def task_id(self) -> str:
@@ -166,6 +167,7 @@ class JobRecord(Wire):
     n_reduce: int = Field(ge=0)
     window: int | None = None
     retries: int = Field(0, ge=0)
+    speculative: bool = True
     task_timeout: float | None = None
     python: str
     mrq: str
@@ -183,7 +185,12 @@ class JobRecord(Wire):
     def spec(self, window: int) -> Spec:
         """Return what the core needs to know, with the window in force."""
         return Spec(
-            job_id=self.job_id, n_map=self.n_map, n_reduce=self.n_reduce, window=window, retries=self.retries
+            job_id=self.job_id,
+            n_map=self.n_map,
+            n_reduce=self.n_reduce,
+            window=window,
+            retries=self.retries,
+            speculative=self.speculative,
         )
 
 

@@ -158,10 +158,16 @@ class Worker:
     def _start(self, task: TaskMessage, delivery: Delivery, record: JobRecord) -> None:
         key = (task.job_id, task.phase, task.index)
         running = self._running.get(key)
-        if running is not None:
+        if running is not None and task.backup and task.epoch == running.task.epoch:
+            # It runs here already, as the straggler perhaps: another worker is to have this attempt.
+            self._inbox.later(RETRY_DELAY, partial(delivery.reject, requeue=True))
+        elif running is not None:
             self._redelivered(running, task, delivery)
-            return
-        self._running[key] = _Running(task, delivery)
+        else:
+            self._run(task, delivery, record)
+
+    def _run(self, task: TaskMessage, delivery: Delivery, record: JobRecord) -> None:
+        self._running[task.job_id, task.phase, task.index] = _Running(task, delivery)
         self._broker.publish([envelope.report(self._topology, self._report_of(task))])
         assignment = Assignment(
             task=task,

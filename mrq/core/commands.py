@@ -20,11 +20,13 @@ class Publish:
 
     Attributes:
         attempt: from 0, within the epoch.
+        backup: whether an earlier attempt runs still, so that another worker should have this one.
     """
 
     phase: Phase
     index: int
     attempt: int
+    backup: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -39,11 +39,16 @@ class TaskStarted:
 
 @dataclass(frozen=True, slots=True)
 class TaskDone:
-    """A task's result is committed, by whichever attempt of whichever epoch."""
+    """A task's result is committed, by whichever attempt of whichever epoch.
+
+    Attributes:
+        seconds: how long the attempt ran; 0 when that is not known.
+    """
 
     phase: Phase
     index: int
     now: float
+    seconds: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

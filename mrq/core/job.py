@@ -66,6 +66,7 @@ TASK_TABLE: Mapping[tuple[TaskState, str], TaskState] = {
     (Q, "fail"): P,
     (Q, "lose"): P,
     (RUN, "start"): RUN,  # a sign of life
+    (RUN, "back up"): Q,  # the backup task is the attempt that counts now; the straggler may still commit
     (RUN, "commit"): C,
     (RUN, "fail"): P,
     (RUN, "lose"): P,
@@ -124,8 +125,9 @@ def _claimed(job: Job, event: JobClaimed) -> tuple[Job, Commands]:
 def _started(job: Job, event: TaskStarted) -> tuple[Job, Commands]:
     if not _is_current(job, event):
         return job, ()
-    state = _move(job, event.index, "start")
-    running = Outstanding(event.attempt, state, event.worker, event.now)
+    state, before = _move(job, event.index, "start"), job.outstanding[event.index]
+    started = before.started if before.state is RUN and before.worker == event.worker else event.now
+    running = Outstanding(event.attempt, state, event.worker, event.now, started)
     return replace(job, outstanding=_with(job.outstanding, event.index, running)), ()
 
 
@@ -141,6 +143,8 @@ def _done(job: Job, event: TaskDone) -> tuple[Job, Commands]:
         outstanding=_without(job.outstanding, event.index),
         again=_without(job.again, event.index),
         trouble=_without(job.trouble, event.index),
+        timed=job.timed + (event.seconds > 0),
+        seconds=job.seconds + event.seconds,
     )
     return _advance(job, event.now)
 
@@ -185,7 +189,9 @@ def _window(job: Job, event: WindowChanged) -> tuple[Job, Commands]:
 
 
 def _tick(job: Job, event: Tick) -> tuple[Job, Commands]:
-    return _fill(job, event.now)
+    job, publishes = _fill(job, event.now)
+    job, backups = _back_up(job, event.now)
+    return job, (*publishes, *backups)
 
 
 # Each handler takes the one event type that stands beside it; the dispatch by type can't be said more exactly.
@@ -233,6 +239,23 @@ def _fill(job: Job, now: float) -> tuple[Job, Commands]:
     return replace(job, outstanding=_frozen(outstanding), again=_frozen(again), cursor=cursor), tuple(
         commands
     )
+
+
+def _back_up(job: Job, now: float) -> tuple[Job, Commands]:
+    """Publish stragglers once more; each keeps its place in the window."""
+    commands: list[Command] = []
+    for index in policy.stragglers(job, now):
+        trouble = job.trouble.get(index, Trouble())
+        trouble = replace(trouble, attempts=trouble.attempts + 1)
+        backup = Outstanding(trouble.attempts, _move(job, index, "back up"), "", now)
+        job = replace(
+            job,
+            outstanding=_with(job.outstanding, index, backup),
+            trouble=_with(job.trouble, index, trouble),
+            backups=job.backups | 1 << index,
+        )
+        commands.append(Publish(job.phase, index, trouble.attempts, backup=True))
+    return job, tuple(commands)
 
 
 def _retry(job: Job, index: int, trouble: Trouble, now: float, at: float) -> tuple[Job, Commands]:

@@ -64,6 +64,7 @@ class Spec:
         window: how many tasks of the job may be outstanding at once.
         retries: how often a task whose function raised, or took too long, is tried again.
         crash_limit: how many crashes of its own process make a task poison.
+        speculative: whether stragglers get backup tasks.
     """
 
     job_id: str
@@ -72,6 +73,7 @@ class Spec:
     window: int
     retries: int = 0
     crash_limit: int = 3
+    speculative: bool = True
 
     def n_tasks(self, phase: Phase) -> int:
         """How many tasks that phase has."""
@@ -86,13 +88,15 @@ class Outstanding:
         attempt: which attempt this is, from 0, within the epoch.
         state: QUEUED or RUNNING.
         worker: who runs it; empty while QUEUED.
-        since: when it came into this state, in seconds of the caller's clock.
+        since: when it came into this state, or last gave a sign of life, in seconds of the caller's clock.
+        started: when its worker first said that it has it.
     """
 
     attempt: int
     state: TaskState
     worker: str
     since: float
+    started: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,6 +147,9 @@ class Job:
         outstanding: by index, the tasks that are published and not committed.
         again: by index, the tasks to publish once more, and when at the earliest.
         trouble: by index, what went wrong with tasks of the current phase.
+        timed: how many committed tasks of the phase told how long they took.
+        seconds: how long those took together.
+        backups: the current phase's tasks that have had a backup task, as a bit set.
         failure: why it failed.
     """
 
@@ -154,6 +161,9 @@ class Job:
     outstanding: Mapping[int, Outstanding] = field(default_factory=lambda: MappingProxyType({}))
     again: Mapping[int, float] = field(default_factory=lambda: MappingProxyType({}))
     trouble: Mapping[int, Trouble] = field(default_factory=lambda: MappingProxyType({}))
+    timed: int = 0
+    seconds: float = 0.0
+    backups: int = 0
     failure: Failure | None = None
 
     @property

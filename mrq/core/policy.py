@@ -9,6 +9,9 @@ from mrq.core.model import Job, Spec, TaskState, Trouble
 
 FIRST_BACKOFF = 0.1
 LONGEST_BACKOFF = 5.0
+STRAGGLER_FACTOR = 2.0
+STRAGGLER_SECONDS = 1.0
+"""No task is a straggler before this: publishing it again would cost about as much."""
 
 
 def backoff(trouble: Trouble) -> float:
@@ -37,6 +40,32 @@ def fair_window(requested: int | None, slots: int, active_jobs: int) -> int:
     """
     share = max(2, ceil(2 * max(slots, 1) / max(active_jobs, 1)))
     return share if requested is None else max(1, min(requested, share))
+
+
+def stragglers(job: Job, now: float) -> list[int]:
+    """Return the running tasks that should have a backup task, at most as many as the window has room for.
+
+    At the end of a phase, when nothing is left to publish, a task that runs more than `STRAGGLER_FACTOR` times as
+    long as the others took on average is published once more; the first to commit wins. After Dean and Ghemawat,
+    "MapReduce: Simplified Data Processing on Large Clusters", OSDI 2004, section 3.6.
+    """
+    n_tasks = job.spec.n_tasks(job.phase)
+    if (
+        not job.spec.speculative
+        or job.again
+        or job.cursor < n_tasks
+        or job.timed * 2 < n_tasks
+        or not job.timed
+    ):
+        return []
+    limit = max(STRAGGLER_FACTOR * job.seconds / job.timed, STRAGGLER_SECONDS)
+    room = job.spec.window - len(job.outstanding)
+    slow = [
+        i
+        for i, o in sorted(job.outstanding.items())
+        if o.state is TaskState.RUNNING and now - o.started > limit and not job.backups >> i & 1
+    ]
+    return slow[: max(room, 0)]
 
 
 def unheard_of(

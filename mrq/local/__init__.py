@@ -4,6 +4,7 @@
         cluster.mapreduce(data, map_func, reduce_func).result()
 
 cluster.py      LocalCluster: the client of such a cluster, and its controls
+login.py        Auth, at that cluster
 network.py      Network: its containers, from the first start to the end
 scaling.py      Scaling: how many masters and workers run
 victims.py      whom scaling down removes (pure)
@@ -19,6 +20,7 @@ display.py      what a start shows
 """
 
 from mrq.local.cluster import LocalCluster
+from mrq.local.login import Auth
 from mrq.local.network import Network
 
-__all__ = ["LocalCluster", "Network"]
+__all__ = ["Auth", "LocalCluster", "Network"]

@@ -9,12 +9,12 @@ from contextlib import ExitStack
 from types import TracebackType
 from typing import Any, overload
 
-from mrq.auth import Auth
 from mrq.client import JobClient
 from mrq.config import Settings
 from mrq.coordination.zookeeper import ZooKeeperCoordination
 from mrq.errors import ConfigurationError, JobError, MrqError
 from mrq.future import JobFuture
+from mrq.local.login import Auth
 from mrq.local.network import Network
 from mrq.local.scaling import Scaling
 from mrq.monitoring import LocalMonitoring
@@ -104,6 +104,8 @@ class LocalCluster(JobClient):
                 network.check_up()
                 if login:
                     network.check_login(login)
+            if auth:
+                auth.belongs_to(name)
             settings = network.settings(login)
             tree = ZooKeeperCoordination(settings)
             opened.callback(tree.close)

@@ -1,11 +1,16 @@
-"""The logins of a cluster at its servers: made once, after the first start, and asked for later."""
+"""The logins of a cluster at its servers: made once, after the first start, and asked for later.
+
+RabbitMQ itself starts with the login ``mrq-server``, which nobody uses but its health check and the first start: so
+that the admin's password can be changed without anything being started again.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
-from mrq.auth import Auth
-from mrq.auth.policy import Service
+from mrq.auth import Auth, policy
+from mrq.auth.management import Management
+from mrq.auth.policy import SERVICES
 from mrq.config import Settings
 from mrq.local import variables
 
@@ -31,10 +36,13 @@ def initialize(values: Mapping[str, str]) -> dict[str, str]:
     if values.get(DONE):
         return dict(values)
     settings = variables.settings_of(values)
-    roles: tuple[Service, ...] = ("master", "worker", "monitor")
-    logins = {role: variables.login_of(values, variables.SERVICE_ROLES[role]) for role in roles}
-    Auth(settings.username, settings.password.get_secret_value(), settings).initialize(
-        names={role: username for role, (username, _) in logins.items()},
-        passwords={role: password for role, (_, password) in logins.items()},
+    username, password = variables.login_of(values)
+    server = Management(variables.settings_of(values, variables.login_of(values, variables.SERVER)))
+    server.put_user(username, password, policy.tags("admin"))
+    server.permit(username, policy.permissions("admin", settings.rabbitmq_prefix))
+    logins = {role: variables.login_of(values, variables.PREFIXES[role]) for role in SERVICES}
+    Auth(username, password, settings).initialize(
+        names={role: name for role, (name, _) in logins.items()},
+        passwords={role: secret for role, (_, secret) in logins.items()},
     )
     return dict(values) | {DONE: "yes"}

@@ -23,8 +23,9 @@ DEFAULT_PORTS = {
 }
 """The ports on 127.0.0.1 by name; ``amqp`` is the variable ``MRQ_COMPOSE_AMQP_PORT``."""
 
-ADMIN, MASTER, WORKER, MONITOR = "", "MASTER_", "WORKER_", "MONITOR_"
-SERVICE_ROLES = {"master": MASTER, "worker": WORKER, "monitor": MONITOR}
+ADMIN, SERVER, MASTER, WORKER, MONITOR = "", "ADMIN_", "MASTER_", "WORKER_", "MONITOR_"
+"""What stands between ``MRQ_`` and ``USERNAME``; `SERVER` is the login that RabbitMQ starts with."""
+PREFIXES = {"server": SERVER, "master": MASTER, "worker": WORKER, "monitor": MONITOR}
 
 TUNABLES = (
     "SLOTS",
@@ -50,7 +51,7 @@ def first(login: tuple[str, str] | None, environment: Mapping[str, str]) -> dict
     """
     username, password = login or ("mrq", new_secret())
     values = {"MRQ_USERNAME": username, "MRQ_PASSWORD": password}
-    for role, prefix in SERVICE_ROLES.items():
+    for role, prefix in PREFIXES.items():
         values[f"MRQ_{prefix}USERNAME"] = (
             f"mrq-{role}" if username != f"mrq-{role}" else f"mrq-{role}-service"
         )

@@ -6,7 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mrq.core.events import JobClaimed, TaskStarted
+from mrq.core import policy
+from mrq.core.commands import Persist, Publish
+from mrq.core.events import JobClaimed, TaskDone, TaskFailed, TaskStarted, Tick
 from mrq.core.job import step
 from mrq.core.model import Job, JobState, Phase, Spec, Trouble
 from mrq.core.policy import FIRST_BACKOFF, LONGEST_BACKOFF, backoff, fair_window, unheard_of, verdict
@@ -122,3 +124,39 @@ def test_a_running_task_of_a_live_worker_has_twice_the_time_to_be_heard_of() -> 
     """The worker was asked what it runs, and did not say this one."""
     assert silent(39.0) == [1]
     assert silent(41.0) == [0, 1]
+
+
+def slow_job(now: float, *, done: int = 3, speculative: bool = True) -> Job:
+    """A job of four map tasks of one second each that runs its last one since time 0."""
+    job = Job(Spec("job_0", 4, 1, 4, speculative=speculative))
+    job, _ = step(job, JobClaimed(1, JobState.SUBMITTED, {}, 0.0))
+    for index in range(4):
+        job, _ = step(job, TaskStarted(Phase.MAP, index, 1, 0, f"worker-{index}", 0.0))
+    for index in range(done):
+        job, _ = step(job, TaskDone(Phase.MAP, index, 1.0, 1.0))
+    return job
+
+
+def test_a_straggler_is_a_task_that_takes_twice_as_long_as_the_others() -> None:
+    """Not before, not while less than half of the phase is done, and only when it is wanted."""
+    assert policy.stragglers(slow_job(0.0), 1.9) == []
+    assert policy.stragglers(slow_job(0.0), 2.1) == [3]
+    assert policy.stragglers(slow_job(0.0, done=1), 2.1) == []
+    assert policy.stragglers(slow_job(0.0, speculative=False), 2.1) == []
+
+
+def test_a_straggler_gets_one_backup_task_and_whoever_commits_first_wins() -> None:
+    """The backup is the attempt that counts: what the straggler says of its failure later is ignored."""
+    job, commands = step(slow_job(0.0), Tick(2.1))
+    assert commands == (Publish(Phase.MAP, 3, 1, backup=True),)
+    job, commands = step(job, TaskStarted(Phase.MAP, 3, 1, 1, "worker-0", 2.2))
+    assert step(job, Tick(9.0)) == (job, ())
+    assert step(job, TaskFailed(Phase.MAP, 3, 1, 0, "raised", 9.0)) == (job, ())
+    job, commands = step(job, TaskDone(Phase.MAP, 3, 9.1, 1.0))
+    assert commands[0] == Persist(JobState.SHUFFLE)
+
+
+def test_a_sign_of_life_does_not_make_a_straggler_younger() -> None:
+    """The time counts from when its worker had it first."""
+    job, _ = step(slow_job(0.0), TaskStarted(Phase.MAP, 3, 1, 0, "worker-3", 2.0))
+    assert policy.stragglers(job, 2.1) == [3]

@@ -71,6 +71,7 @@ def encode(message: Message) -> pika.BasicProperties:
         message_id=message.message_id or None,
         correlation_id=message.correlation_id or None,
         headers=dict(message.headers) or None,
+        priority=message.priority or None,
     )
 
 
