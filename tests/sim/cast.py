@@ -14,7 +14,7 @@ from mrq.following import Follower
 from mrq.future import JobFuture
 from mrq.master import Master
 from mrq.registry import Registry
-from mrq.submit import Submitter
+from mrq.submit import Options, Submitter
 from mrq.worker import Worker
 from tests.sim.broker import SimBroker
 from tests.sim.executor import SimExecutor
@@ -212,9 +212,13 @@ class ClientNode(Node):
 
     def submit(self, kind: Task, data: list[int], n_workers: int, n_reducers: int) -> str:
         """Submit a job; raises what `mapreduce` raises."""
-        return self._submitter.submit(
-            data, kind.map_func, kind.reduce_func, n_workers, n_reducers, kind.retries, kind.timeout
+        options = Options(
+            requested_n_workers=n_workers,
+            n_reducers=n_reducers,
+            retries=kind.retries,
+            task_timeout=kind.timeout,
         )
+        return self._submitter.submit(data, kind.map_func, kind.reduce_func, options)
 
     def follow(self, job_id: str) -> JobFuture:
         """Return a job's future."""
