@@ -82,6 +82,8 @@ class Claims:
         held = self._registry.job(job_id)
         if held is None or held.record.state.ended:
             self.ended.add(job_id)
+            if held is None:
+                self._registry.bury(job_id)  # what a person who may not delete below it left of a cleared job
             return
         if self._registry.owner(job_id, self._owner_changed) not in (None, self._master):
             return  # if we are its owner without knowing, the reply to an earlier claim was lost

@@ -5,7 +5,6 @@ mapreduce -> (code, input -> store) -> record -> ZooKeeper ... record says compl
 
 from __future__ import annotations
 
-import logging
 import threading
 import time
 from collections.abc import Iterable
@@ -15,7 +14,7 @@ from typing import Any, Self
 
 from mrq import layout
 from mrq.config import Settings
-from mrq.errors import BadMessage, JobError, MrqError
+from mrq.errors import JobError, MrqError
 from mrq.following import Follower
 from mrq.future import JobFuture
 from mrq.inbox import Inbox
@@ -23,8 +22,6 @@ from mrq.ports import Store
 from mrq.registry import Registry
 from mrq.submit import MapFunc, Options, ReduceFunc, Submitter
 from mrq.wire import JobRecord
-
-log = logging.getLogger(__name__)
 
 POOL_SIZE = 8
 """Threads for uploads and results."""
@@ -113,17 +110,8 @@ class JobClient:
         return self._follower.follow(job_id)
 
     def jobs(self) -> list[JobRecord]:
-        """Return the records of all jobs that have not been cleared, oldest first."""
-        found = []
-        for job_id in self._registry.job_ids():
-            try:
-                held = self._registry.job(job_id)
-            except BadMessage as error:
-                log.warning("%s is left out: %s", job_id, error)
-                continue
-            if held:
-                found.append(held.record)
-        return found
+        """Return the records of the jobs that have not been cleared and that this login may read, oldest first."""
+        return [held.record for held in self._registry.readable_jobs()]
 
     def clear(self, job_id: str | None = None, *, force: bool = False) -> list[str]:
         """Remove jobs that have ended, with their files; return which.

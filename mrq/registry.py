@@ -12,6 +12,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -85,6 +86,19 @@ class Registry:
             return Held(decode(JobRecord, node.data), node.version)
         except BadMessage as error:
             raise BadMessage(f"the znode of {job_id} is {error}") from None
+
+    def readable_jobs(self) -> Iterator[Held]:
+        """Return the jobs' records, oldest first, without those that are not this login's or no records at all."""
+        for job_id in self.job_ids():
+            try:
+                held = self.job(job_id)
+            except AuthenticationFailed:
+                continue
+            except BadMessage as error:
+                log.warning("%s is left out: %s", job_id, error)
+                continue
+            if held:
+                yield held
 
     def require(self, job_id: str) -> Held:
         """Return a job's record.

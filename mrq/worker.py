@@ -16,7 +16,7 @@ from mrq import envelope
 from mrq.broker.topology import Topology
 from mrq.config import Settings
 from mrq.core.model import PHASES, Phase
-from mrq.errors import BadMessage, MrqError, NodeError, Unavailable
+from mrq.errors import BadMessage, MrqError
 from mrq.executor.pool import Executor
 from mrq.inbox import Inbox
 from mrq.membership import PYTHON, Membership
@@ -138,7 +138,7 @@ class Worker:
         """Run a task, unless its job is over, unknown, or owned under a later epoch."""
         try:
             record = self._record(task.job_id)
-        except (Unavailable, NodeError, BadMessage) as error:
+        except MrqError as error:
             log.warning("%s goes back to its queue: %s", task.task_id, error, extra=_fields(task))
             self._inbox.later(RETRY_DELAY, partial(delivery.reject, requeue=True))
             return

@@ -138,14 +138,12 @@ class LocalMonitoring:
         return {name: WorkerInfo.of(info) for name, info in self.registry.members("workers").items()}
 
     def jobs(self) -> list[Job]:
-        """Return the jobs that have not been cleared, oldest first."""
+        """Return the jobs that have not been cleared and that this login may read, oldest first."""
         now = time.time()
         jobs = []
-        for job_id in self.registry.job_ids():
-            held = self.registry.job(job_id)
-            if held is not None:
-                owner = self.registry.owner(job_id)
-                jobs.append(Job.of(held, owner, self.registry.progress(job_id), now))
+        for held in self.registry.readable_jobs():
+            job_id = held.record.job_id
+            jobs.append(Job.of(held, self.registry.owner(job_id), self.registry.progress(job_id), now))
         return jobs
 
     def queues(self) -> dict[str, Queue]:

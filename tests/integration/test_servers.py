@@ -51,11 +51,13 @@ def test_a_client_with_a_wrong_password_is_refused(start: Start) -> None:
     assert "not-the-password" not in str(raised.value)
 
 
-def test_a_submission_without_hdfs_fails_clearly_and_submits_nothing(start: Start) -> None:
-    """StoreUnavailable by the deadline, and no job that could never run."""
+def test_without_hdfs_a_client_says_so_and_submits_nothing(start: Start) -> None:
+    """StoreUnavailable by the deadline, at the start or at a submission, and no job that could never run."""
     cluster = start(n_masters=1, n_workers=1)
-    with mrq.Client(hdfs_urls=f"http://{NOWHERE}", operation_timeout=3) as client:
-        with pytest.raises(StoreUnavailable, match=NOWHERE):
+    with pytest.raises(StoreUnavailable, match=NOWHERE):
+        mrq.Client(hdfs_urls=f"http://{NOWHERE}", connect_timeout=3)
+    with mrq.Client(operation_timeout=3) as client:
+        with stopped("httpfs"), pytest.raises(StoreUnavailable, match="HDFS"):
             client.mapreduce(DATA, count_characters, add_up)
         assert client.jobs() == []
     assert cluster.client.mapreduce(DATA, count_characters, add_up).result(60) == plain(
