@@ -96,15 +96,11 @@ class SimExecutor:
         return self._children[0] if self._children else None
 
     def _run(self, child: Child, timeout: float | None) -> None:
-        if not child.lives or child.told:
-            return
-        if timeout is not None:
+        if child.lives and timeout is not None:
             self.world.at(timeout, partial(self._too_late, child, timeout))
         child.act(partial(self._work, child))
-        if child.last_words and child.host and child.host.alive:
-            self._tell(child, child.last_words)
-        elif not child.told and not child.alive and child.host and child.host.alive:
-            self._tell(child, verdict.killed("the helper that forks processes has ended"))
+        if not child.alive and self.host.alive:
+            self._tell(child, child.last_words or verdict.killed("the helper that forks processes has ended"))
 
     def _work(self, child: Child) -> None:
         runner = _SimRunner(SimStore(self.hdfs, self.network, child))
