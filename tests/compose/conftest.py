@@ -56,14 +56,16 @@ def network(images: None, pytestconfig: pytest.Config) -> Iterator[Network]:
     network = Network(f"mrq-test-{secrets.token_hex(4)}")
     began = time.monotonic()
     try:
-        network.up(master=1, worker=2)
+        network.launch(master=1, worker=2)
+        started = time.monotonic()
         with Client(network.settings()) as client:
             result = client.mapreduce(WORDS, count_characters, add_up, requested_n_workers=2).result(120)
         seconds = time.monotonic() - began
         assert result == plain(WORDS, count_characters, add_up)
         pytestconfig.stash[FIGURES].append(
-            f"time from up to the first result: {seconds:.1f} s (healthy after {network.up_seconds:.1f} s)"
+            f"time from up to the first result: {seconds:.1f} s (the servers are up after {started - began:.1f} s)"
         )
+        network.up(master=1, worker=2)
         yield network
     finally:
         network.down()

@@ -73,8 +73,6 @@ class Network:
         self.project = project
         self.password = secrets.token_hex(12)
         self.ports = dict(zip(PORTS, free_ports(len(PORTS)), strict=True))
-        self.up_seconds = 0.0
-        """How long the last `up` took."""
         kept = {k: v for k, v in os.environ.items() if not k.startswith(("MRQ_", "COMPOSE_"))}
         self.environment = kept | {
             "COMPOSE_PROJECT_NAME": project,
@@ -106,15 +104,27 @@ class Network:
         Raises:
             NetworkFailed: they are not, in time.
         """
-        began = time.monotonic()
+        end = time.monotonic() + seconds
+        self.launch(*services, seconds=seconds, **scale)
+        while set(self.health().values()) != {"healthy"}:
+            if time.monotonic() > end:
+                raise self._failed(seconds)
+            time.sleep(0.5)
+
+    def launch(self, *services: str, seconds: float = UP_SECONDS, **scale: int) -> None:
+        """Start the services; those that others depend on are healthy then.
+
+        Raises:
+            NetworkFailed: they are not, in time.
+        """
         words = [f"--scale={service}={number}" for service, number in scale.items()]
         try:
-            self.compose("up", "-d", "--no-build", "--wait", *words, *services, timeout=seconds)
-        except (NetworkFailed, subprocess.TimeoutExpired):
-            raise NetworkFailed(
-                f"{self.project} is not healthy after {time.monotonic() - began:.0f} s\n{self.report()}"
-            ) from None
-        self.up_seconds = time.monotonic() - began
+            self.compose("up", "-d", "--no-build", *words, *services, timeout=seconds)
+        except (NetworkFailed, subprocess.TimeoutExpired) as error:
+            raise self._failed(seconds) from error
+
+    def _failed(self, seconds: float) -> NetworkFailed:
+        return NetworkFailed(f"{self.project} is not healthy within {seconds:.0f} s\n{self.report()}")
 
     def down(self) -> None:
         """End it and remove its data."""
