@@ -127,6 +127,9 @@ def plan_of(seed: int) -> Plan:
     if kinds:
         for _ in range(dice.choice((0, 1, 2, 4, 7))):
             plan.chaos.append((dice.uniform(0, plan.until), dice.choice(kinds)))
+    if dice.random() < 0.1:  # the same attempts on several workers at once
+        plan.weather.slow = 0.05
+        plan.chaos += [(dice.uniform(0.2, plan.until), "reset a connection") for _ in range(12)]
     return plan
 
 
