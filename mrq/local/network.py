@@ -93,13 +93,17 @@ class Network:
         Raises:
             AuthenticationFailed: the servers refuse it; or they are down, and it is not the admin's.
         """
-        if login == variables.login_of(self.values):
+        values = self.values
+        admin = variables.login_of(values)
+        if login == admin:
             return
         if not (self.is_up() and guard.is_authenticated(self.settings(login))):
             raise AuthenticationFailed(
                 f"the cluster {self.name} was started before, with another login: it refuses {login[0]!r}. "
                 f"Its admin's is in {self.state.path}"
             )
+        if login[0] == admin[0]:  # the password was changed at the servers
+            self.state.write(values | {"MRQ_PASSWORD": login[1]})
 
     # ------------------------------------------------------------ start
 

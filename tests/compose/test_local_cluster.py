@@ -179,6 +179,23 @@ def test_a_person_who_was_let_in_may_attach(small: LocalCluster) -> None:
         LocalCluster.attach(small.name, Auth("ann", password))
 
 
+def test_the_admin_changes_the_password_while_all_runs(cluster: LocalCluster) -> None:
+    admin = Auth(*LOGIN, settings=cluster.settings)
+    moved = Auth(*LOGIN)
+    moved.belongs_to(cluster.name)
+    moved.change_password("admin", "another")
+    try:
+        assert moved.is_authenticated()
+        assert not admin.is_authenticated()
+        LocalCluster(moved, n_workers=2, name=cluster.name).close()
+        with LocalCluster.attach(cluster.name) as by_file:
+            assert by_file.mapreduce(WORDS, count_characters, add_up, 2).result(60)
+        with pytest.raises(AuthenticationFailed):
+            LocalCluster.attach(cluster.name, Auth(*LOGIN))
+    finally:
+        moved.change_password("admin", LOGIN[1])
+
+
 def test_clear_refuses_while_a_job_runs_unless_forced(small: LocalCluster) -> None:
     ended = small.mapreduce(WORDS, count_characters, add_up, 2)
     ended.result(60)

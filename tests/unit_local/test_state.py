@@ -115,7 +115,7 @@ def test_the_first_start_makes_logins_unless_one_is_given() -> None:
     made = variables.first(None, {})
     assert made["MRQ_USERNAME"] == "mrq"
     passwords = [value for name, value in made.items() if name.endswith("PASSWORD")]
-    assert len(set(passwords)) == 4
+    assert len(set(passwords)) == 5
     given_one = variables.first(("admin", "admin"), {})
     assert variables.login_of(given_one) == ("admin", "admin")
     assert variables.login_of(given_one, variables.WORKER)[0] == "mrq-worker"
