@@ -207,17 +207,17 @@ def test_clear_refuses_while_a_job_runs_unless_forced(small: LocalCluster) -> No
     assert small.jobs() == []
 
 
-def test_four_workers_become_one_under_load_and_no_task_is_run_twice(small: LocalCluster) -> None:
-    small.scale(n_workers=4)
-    run, future = submit_slow(small, 12, seconds=3)
-    eventually(lambda: len(runs(small, run)) >= 4, "four tasks run")
+def test_eight_workers_become_two_under_load_and_no_task_is_run_twice(small: LocalCluster) -> None:
+    small.scale(n_workers=8)
+    run, future = submit_slow(small, 24, seconds=3)
+    eventually(lambda: len(runs(small, run)) >= 8, "eight tasks run")
     began = time.monotonic()
-    small.scale(n_workers=1)
-    print(f"4 -> 1 workers in {time.monotonic() - began:.1f} s")
+    small.scale(n_workers=2)
+    print(f"8 -> 2 workers in {time.monotonic() - began:.1f} s")
     assert not future.done()
-    assert len(small.local_monitoring.workers()) == 1
-    assert future.result(180) == expected(12)
-    assert runs(small, run) == Counter(map(str, range(12)))
+    assert len(small.local_monitoring.workers()) == 2
+    assert future.result(240) == expected(24)
+    assert runs(small, run) == Counter(map(str, range(24)))
 
 
 def test_the_idle_leave_and_the_busy_are_left_alone(small: LocalCluster) -> None:
@@ -244,12 +244,35 @@ def test_all_workers_and_the_owning_master_are_killed_in_mid_map(small: LocalClu
     assert owner
     assert small.kill(owner) == owner
     began = time.monotonic()
-    small.scale(n_masters=2, n_workers=4)
-    print(f"2 masters and 4 workers again after {time.monotonic() - began:.1f} s")
+    small.scale(n_masters=2, n_workers=10)
+    print(f"2 masters and 10 workers again after {time.monotonic() - began:.1f} s")
     assert future.result(180) == expected(8)
     running = {hostname(one) for role in ("master", "worker") for one in small._network.engine.running(role)}
-    assert len(running) == 6
+    assert len(running) == 12
     assert owner not in running
+
+
+def test_a_datanode_is_killed_in_mid_job_and_the_job_ends_right(small: LocalCluster) -> None:
+    run, future = submit_slow(small, 6, seconds=2)
+    eventually(lambda: len(runs(small, run)) >= 2, "two tasks have begun")
+    (datanode,) = small._network.engine.containers("datanode-2")
+    datanode.kill()
+    try:
+        assert future.result(180) == expected(6)
+        assert small.mapreduce(WORDS, count_characters, add_up, 2).result(120) == plain(
+            WORDS, count_characters, add_up
+        )
+    finally:
+        datanode.start()
+
+
+@pytest.mark.parametrize("service", ["namenode", "zookeeper-2", "rabbitmq"])
+def test_a_server_is_restarted_in_mid_job_and_the_job_ends_right(small: LocalCluster, service: str) -> None:
+    run, future = submit_slow(small, 6, seconds=2)
+    eventually(lambda: len(runs(small, run)) >= 2, "two tasks have begun")
+    (container,) = small._network.engine.containers(service)
+    container.restart()
+    assert future.result(240) == expected(6)
 
 
 def test_the_command_does_the_same(small: LocalCluster) -> None:
