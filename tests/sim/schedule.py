@@ -19,6 +19,7 @@ from tests.sim import hooks
 from tests.sim.cast import Cast, ClientNode, MasterNode, Node, Services, WorkerNode, heard
 from tests.sim.functions import KINDS, Task, expected
 from tests.sim.network import FAIR, Weather
+from tests.sim.store import Inode
 from tests.sim.world import Crashed, Violation, World
 
 PATIENCE = 150.0
@@ -88,6 +89,7 @@ CHAOS = (
     "take a service away",
     "reset a connection",
     "lose a queue",
+    "leave a stray file",
 )
 
 
@@ -127,10 +129,23 @@ def plan_of(seed: int) -> Plan:
     if kinds:
         for _ in range(dice.choice((0, 1, 2, 4, 7))):
             plan.chaos.append((dice.uniform(0, plan.until), dice.choice(kinds)))
-    if dice.random() < 0.1:  # the same attempts on several workers at once
-        plan.weather.slow = 0.05
-        plan.chaos += [(dice.uniform(0.2, plan.until), "reset a connection") for _ in range(12)]
+    _storm(plan, dice)
     return plan
+
+
+def _storm(plan: Plan, dice: Random) -> None:
+    """Let some schedules have much of one trouble that is rare otherwise."""
+    chance = dice.random()
+    if chance < 0.08:  # the same attempts on several workers at once
+        plan.workers = 3
+        plan.weather.slow = 0.08
+        plan.chaos += [(dice.uniform(0.2, plan.until), "reset a worker") for _ in range(15)]
+        if dice.random() < 0.5:
+            for order in plan.orders:
+                order.kind = KINDS["by lot"]
+    elif chance < 0.12:
+        plan.weather.slow = 0.05
+        plan.chaos += [(dice.uniform(0.2, plan.until), "kill a child") for _ in range(25)]
 
 
 class Schedule:
@@ -217,6 +232,8 @@ class Schedule:
                     world.tell(child.name, "DIES")
                     child.die()
                     break
+        elif what == "leave a stray file":
+            self._leave_stray()
         elif verb == "add" and role:
             self._add(role)
         elif role:
@@ -225,11 +242,13 @@ class Schedule:
                 node = dice.choice(living)
                 if verb == "kill":
                     node.crash()
+                elif verb == "reset":
+                    node.broker.reset(dice.uniform(0.01, 0.3))
                 elif verb == "stop":
                     node.nap(dice.uniform(0.5, 12))
                 else:
                     node.leave()
-                if verb != "stop":
+                if verb in ("kill", "end"):
                     world.at(dice.uniform(0.1, 6), partial(self._add, role))
         else:
             self._befall_network(what)
@@ -256,6 +275,17 @@ class Schedule:
                 service = dice.choice(SERVICES)
                 self.world.tell(node.name, f"is cut off from {service} for {seconds:.1f} s")
                 node.cut(service, seconds)
+
+    def _leave_stray(self) -> None:
+        """Put a copy of a result beside the results, as a person might, or a job of another system."""
+        files = self.services.hdfs.files
+        for path in [path for path in files if path.endswith(f"/{Phase.REDUCE.results}/0")]:
+            stray = path[:-1] + "9"
+            if stray not in files:
+                self.world.tell("hdfs", f"somebody leaves {stray}")
+                files[stray] = Inode("", files[path].data)
+        if self.world.now < self.plan.until:
+            self.world.at(0.3, self._leave_stray)
 
     def _add(self, role: str) -> None:
         if len(self.cast.living(role)) < 4:
