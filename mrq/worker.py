@@ -34,11 +34,28 @@ REGISTER_EVERY = 1.0
 
 
 @dataclass(slots=True)
+class _Loans:
+    """All deliveries of one task that runs here; some may be void, for their channel has ended."""
+
+    deliveries: list[Delivery]
+
+    def ack(self) -> None:
+        """Be done with all."""
+        for delivery in self.deliveries:
+            delivery.ack()
+
+    def reject(self, *, requeue: bool) -> None:
+        """Give all back."""
+        for delivery in self.deliveries:
+            delivery.reject(requeue=requeue)
+
+
+@dataclass(slots=True)
 class _Running:
-    """A task in a child process, and the delivery to ack for it."""
+    """A task in a child process: as it was asked for last, and what to ack for it."""
 
     task: TaskMessage
-    delivery: Delivery
+    loans: _Loans
 
 
 class Worker:
@@ -167,7 +184,7 @@ class Worker:
             self._run(task, delivery, record)
 
     def _run(self, task: TaskMessage, delivery: Delivery, record: JobRecord) -> None:
-        self._running[task.job_id, task.phase, task.index] = _Running(task, delivery)
+        self._running[task.job_id, task.phase, task.index] = _Running(task, _Loans([delivery]))
         self._broker.publish([envelope.report(self._topology, self._report_of(task))])
         assignment = Assignment(
             task=task,
@@ -183,13 +200,10 @@ class Worker:
 
     def _redelivered(self, running: _Running, task: TaskMessage, delivery: Delivery) -> None:
         """The task runs here already: its first channel is gone, or a new epoch asks for it too."""
-        newer = (task.epoch, task.attempt) >= (running.task.epoch, running.task.attempt)
-        old = running.delivery
-        if newer:
-            self._running[task.job_id, task.phase, task.index] = _Running(task, delivery)
-        (old if newer else delivery).ack()
+        running.loans.deliveries.append(delivery)
         self._broker.publish([envelope.report(self._topology, self._report_of(running.task))])
-        if newer:
+        if (task.epoch, task.attempt) > (running.task.epoch, running.task.attempt):
+            running.task = task
             self._broker.publish([envelope.report(self._topology, self._report_of(task))])
 
     def _record(self, job_id: str) -> JobRecord | None:
@@ -217,7 +231,7 @@ class Worker:
         running = self._running.pop((ran.job_id, ran.phase, ran.index), None)
         if running is None:
             return
-        task, delivery = running.task, running.delivery
+        task, delivery = running.task, running.loans
         log.info("%s: %s %s", task.task_id, outcome.kind, outcome.message, extra=_fields(task))
         if outcome.kind != "killed":
             self._report(task, outcome, delivery)
@@ -236,7 +250,7 @@ class Worker:
             return False
         return record is None or record.state.ended or record.cancel_requested
 
-    def _report(self, task: TaskMessage, outcome: Outcome, delivery: Delivery) -> None:
+    def _report(self, task: TaskMessage, outcome: Outcome, delivery: Delivery | _Loans) -> None:
         """Tell the master, and ack once the broker has confirmed that; unconfirmed, it is delivered again."""
         message = envelope.report(self._topology, self._report_of(task, outcome))
 
