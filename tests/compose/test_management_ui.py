@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from mrq.auth import Auth
 from mrq.connect import Client
 from mrq.future import JobFuture
 from tests.compose.network import ROOT, Network, docker
@@ -73,7 +74,9 @@ def keep(pages: ManagementPages, name: str, *element: str) -> None:
 
 
 def test_a_wrong_password_opens_no_page(network: Network, pages: ManagementPages) -> None:
-    assert "Login failed" in pages.log_in("mrq", "not the password")
+    settings = network.settings()
+    assert not Auth(settings.username, "not the password", settings).is_authenticated()
+    assert "Login failed" in pages.log_in(settings.username, "not the password")
     assert not pages.all("#tabs")
 
 
@@ -81,7 +84,9 @@ def test_the_pages_show_a_jobs_queues_their_consumers_and_a_task_message(
     network: Network, pages: ManagementPages, job: JobFuture
 ) -> None:
     settings = network.settings()
-    said = pages.log_in(settings.username, settings.password.get_secret_value())
+    login = settings.username, settings.password.get_secret_value()
+    assert Auth(*login, settings).is_authenticated()
+    said = pages.log_in(*login)
     assert said == f"User {settings.username}"
 
     pages.open_queues(PREFIX)
