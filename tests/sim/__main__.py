@@ -10,6 +10,7 @@ import time
 from tests.sim.campaign import campaign
 from tests.sim.schedule import plan_of, run
 
+
 def main(arguments: list[str]) -> int:
     """Run the command; 0 when no promise was broken."""
     parser = argparse.ArgumentParser(prog="python -m tests.sim", description=__doc__)

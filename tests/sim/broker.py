@@ -125,7 +125,9 @@ class SimSubscription:
 class SimBroker:
     """One process's connection, reconnects included; implements `mrq.ports.Broker`."""
 
-    def __init__(self, server: EmbeddedBrokerServer, network: Network, process: Process, judge: Judge) -> None:
+    def __init__(
+        self, server: EmbeddedBrokerServer, network: Network, process: Process, judge: Judge
+    ) -> None:
         self.server = server
         self.network = network
         self.world: World = network.world
@@ -168,7 +170,9 @@ class SimBroker:
         if not self._connected or self._is_cut() or world.random() < weather.lose:
             world.at(0.4, partial(self._arrive, batch, future, deadline))
             return
-        if world.random() < weather.duplicate:  # the connection ends somewhere in the batch, or before its confirm
+        if (
+            world.random() < weather.duplicate
+        ):  # the connection ends somewhere in the batch, or before its confirm
             part = batch[: world.dice.randint(0, len(batch))]
             self._take(part)
             world.at(world.between(0.1, 4.0), partial(self._arrive, batch, future, deadline))

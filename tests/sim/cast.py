@@ -154,9 +154,7 @@ class WorkerNode(Node):
 
     def __init__(self, services: Services, name: str) -> None:
         super().__init__(services, name)
-        self.executor = SimExecutor(
-            self.world, services.network, services.hdfs, self.process, services.judge
-        )
+        self.executor = SimExecutor(self.world, services.network, services.hdfs, self.process, services.judge)
         address: dict[str, Any] = {"kind": "folder", "root": "simulated"}
         self.worker = Worker(
             name,

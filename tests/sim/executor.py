@@ -124,7 +124,9 @@ class SimExecutor:
         self._children.remove(child)
         self.judge.ended(child.assignment, outcome)
         task = child.assignment.task
-        self.world.tell(child.name, f"{task.task_id} {outcome.kind} {outcome.type} {outcome.message}".rstrip())
+        self.world.tell(
+            child.name, f"{task.task_id} {outcome.kind} {outcome.type} {outcome.message}".rstrip()
+        )
         self.world.at(self.world.between(0.0005, 0.003), partial(self._told, child, outcome))
 
     def _told(self, child: Child, outcome: Outcome) -> None:

@@ -1,7 +1,7 @@
 """What the code under test meets in place of this machine's clocks, threads and dice while a world runs.
 
-`installed` puts them in place. A user's function, which comes back from its pickle as a copy without our globals, finds its
-world and its process here.
+`installed` puts them in place. A user's function, which comes back from its pickle as a copy without our globals,
+finds its world and its process here.
 """
 
 from __future__ import annotations
@@ -98,7 +98,8 @@ def installed(new: World) -> Iterator[None]:
 
 def execution() -> int:
     """Return how often this task was executed before."""
-    assert world and child
+    assert world
+    assert child
     task = child.assignment.task
     place = (task.job_id, task.phase, task.index)
     world.executions[place] = world.executions.get(place, 0) + 1

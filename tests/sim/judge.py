@@ -61,7 +61,9 @@ class Judge(logging.Handler):
         parts = path.split("/")
         if len(parts) == 4 and parts[3] == "owner":
             self._claims[parts[2], entry.czxid] = entry.data.decode()
-            self.world.tell("zookeeper", f"{parts[2]} is claimed by {entry.data.decode()}: epoch {entry.czxid}")
+            self.world.tell(
+                "zookeeper", f"{parts[2]} is claimed by {entry.data.decode()}: epoch {entry.czxid}"
+            )
         elif len(parts) == 3 and parts[1] == "jobs" and entry.data:
             self.world.tell("zookeeper", f"{parts[2]} is submitted")
 
@@ -71,7 +73,9 @@ class Judge(logging.Handler):
         if len(parts) != 3 or parts[1] != "jobs" or not old.data:
             return
         job_id, before, after = parts[2], decode(JobRecord, old.data), decode(JobRecord, new.data)
-        what = f"{job_id}: {before.state.value} -> {after.state.value} (epoch {before.epoch} -> {after.epoch})"
+        what = (
+            f"{job_id}: {before.state.value} -> {after.state.value} (epoch {before.epoch} -> {after.epoch})"
+        )
         self.world.tell("zookeeper", what)
         if before.state.ended:
             self.world.accuse(f"an ended record was written: {what}")
@@ -154,7 +158,9 @@ class Judge(logging.Handler):
         if stored.exchange.endswith(".tasks"):
             task = self._task(stored)
             if (task.job_id, task.epoch, task.phase.value) not in self._persisted:
-                self.world.accuse(f"{task.task_id} of epoch {task.epoch} was published before that was persisted")
+                self.world.accuse(
+                    f"{task.task_id} of epoch {task.epoch} was published before that was persisted"
+                )
         elif stored.exchange.endswith(".events"):
             report = decode(Report, stored.body)
             if report.outcome and report.outcome.kind in _FAILING:
@@ -183,7 +189,9 @@ class Judge(logging.Handler):
         for consumer in self.server._queues[queue].consumers:
             copies += [other for other in consumer.unacked.values() if other is not stored]
         if not any(self._supersedes(self._task(copy), task) for copy in copies):
-            self.world.accuse(f"{task.task_id} ({task.epoch}, {task.attempt}) was acked, but nothing came of it")
+            self.world.accuse(
+                f"{task.task_id} ({task.epoch}, {task.attempt}) was acked, but nothing came of it"
+            )
 
     @staticmethod
     def _supersedes(copy: TaskMessage, task: TaskMessage) -> bool:

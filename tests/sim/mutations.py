@@ -1,7 +1,7 @@
 """Faults put into mrq on purpose: a simulation that finds none of them would be worth nothing.
 
-Each mutation is what somebody might do to the code with the best intentions. `python -m tests.sim.mutations` plays seeds
-until each was caught, and writes the table in docs/simulation.md.
+Each mutation is what somebody might do to the code with the best intentions. `python -m tests.sim.mutations` plays
+seeds until each was caught, and writes the table in docs/simulation.md.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from mrq.registry import Held, Registry
 from mrq.segment import SegmentReader
 from tests.sim.schedule import run
 
-MOST_SEEDS = 400
+MOST_SEEDS = 3000
 """Within so many seeds each mutation must be caught."""
 
 DOCS = Path(__file__).parents[2] / "docs" / "simulation.md"
@@ -69,7 +69,9 @@ class Mutation:
 MUTATIONS: dict[str, Mutation] = {}
 
 
-def mutation(name: str, what: str, *owners: tuple[Any, str]) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+def mutation(
+    name: str, what: str, *owners: tuple[Any, str]
+) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """Register a function as what stands in the given places instead."""
 
     def register(new: Callable[..., Any]) -> Callable[..., Any]:
@@ -104,18 +106,26 @@ def _ack_at_start(self: Any, task: Any, delivery: Any, record: Any) -> None:
     delivery.ack()
 
 
-@mutation("ack-unconfirmed", "The worker acks without waiting for the report's confirm", (mrq.worker.Worker, "_report"))
+@mutation(
+    "ack-unconfirmed",
+    "The worker acks without waiting for the report's confirm",
+    (mrq.worker.Worker, "_report"),
+)
 def _ack_beside(self: Any, task: Any, outcome: Any, delivery: Any) -> None:
     delivery.ack()
     self._broker.publish([mrq.envelope.report(self._topology, self._report_of(task, outcome))])
 
 
-@mutation("drop-killed", "The worker acks a task whose child was killed by no fault of its own", (mrq.worker.Worker, "_on_outcome"))
+@mutation(
+    "drop-killed",
+    "The worker acks a task whose child was killed by no fault of its own",
+    (mrq.worker.Worker, "_on_outcome"),
+)
 def _drop_killed(self: Any, ran: Any, outcome: Any) -> None:
     running = self._running.get((ran.job_id, ran.phase, ran.index))
     if running is not None and outcome.kind == "killed":
         del self._running[ran.job_id, ran.phase, ran.index]
-        running.delivery.ack()
+        running.loans.ack()
     else:
         _on_outcome(self, ran, outcome)
 
@@ -123,7 +133,11 @@ def _drop_killed(self: Any, ran: Any, outcome: Any) -> None:
 _on_outcome = mrq.worker.Worker._on_outcome
 
 
-@mutation("cancel-unheard", "The worker ignores that a job was cancelled or has ended", (mrq.worker.Worker, "_consider"))
+@mutation(
+    "cancel-unheard",
+    "The worker ignores that a job was cancelled or has ended",
+    (mrq.worker.Worker, "_consider"),
+)
 def _run_all(self: Any, task: Any, delivery: Any, waited: float) -> None:
     known = self._records.get(task.job_id)
     if known is not None and (known.state.ended or known.cancel_requested):
@@ -171,7 +185,11 @@ def _overwrite(self: Any, job_id: str, held: Any, epoch: int, **changes: Any) ->
     return Held(record, self.tree.set(f"/jobs/{job_id}", record.encode()))
 
 
-@mutation("conflict-is-fine", "A VersionConflict is taken for the lost reply of our own write", (mrq.registry.Registry, "amend"))
+@mutation(
+    "conflict-is-fine",
+    "A VersionConflict is taken for the lost reply of our own write",
+    (mrq.registry.Registry, "amend"),
+)
 def _ignore_conflict(self: Any, job_id: str, held: Any, epoch: int, **changes: Any) -> Any:
     record = held.record.model_copy(update={**changes, "epoch": epoch})
     try:
@@ -180,7 +198,11 @@ def _ignore_conflict(self: Any, job_id: str, held: Any, epoch: int, **changes: A
         return Held(record, held.version + 1)
 
 
-@mutation("retry-conflict", "After a VersionConflict the same is written with the new version", (mrq.registry.Registry, "amend"))
+@mutation(
+    "retry-conflict",
+    "After a VersionConflict the same is written with the new version",
+    (mrq.registry.Registry, "amend"),
+)
 def _write_again(self: Any, job_id: str, held: Any, epoch: int, **changes: Any) -> Any:
     while True:
         record = held.record.model_copy(update={**changes, "epoch": epoch})
@@ -216,12 +238,17 @@ MUTATIONS["no-reconcile"] = Mutation(
     "The master never compares its jobs with store and queues", ((mrq.master.Master, "_reconcile", _nothing),)
 )
 
+
 @mutation("old-failure", "A failure of an older epoch counts", (mrq.core.job, "_is_current"))
 def _any_failure(job: Any, event: Any) -> bool:
     return event.phase is job.phase and event.index in job.outstanding
 
 
-@mutation("session-end-unheard", "The master does not care that its session ended", (mrq.master.Master, "_on_session"))
+@mutation(
+    "session-end-unheard",
+    "The master does not care that its session ended",
+    (mrq.master.Master, "_on_session"),
+)
 def _unheard(self: Any, state: Any) -> None:
     if state is Session.CONNECTED:
         self._poll()
@@ -237,7 +264,9 @@ def _from_nothing(self: Any, job_id: str, event: Any) -> None:
 _apply = mrq.master.Master._apply
 
 
-@mutation("no-retry", "A command that a server could not take is not tried again", (mrq.master.Master, "_retry"))
+@mutation(
+    "no-retry", "A command that a server could not take is not tried again", (mrq.master.Master, "_retry")
+)
 def _no_retry(self: Any, owned: Any) -> None:
     return
 
@@ -270,7 +299,9 @@ _claim = mrq.claims.Claims._claim
 # ---------------------------------------------------------------- files, and who reads them
 
 
-@mutation("overwrite", "A result is committed over the one that is there", (mrq.executor.phases._Task, "commit"))
+@mutation(
+    "overwrite", "A result is committed over the one that is there", (mrq.executor.phases._Task, "commit")
+)
 def _overwriting(self: Any, written: Any) -> Any:
     if self.store.status(self._result):
         self.store.delete(self._result)
@@ -287,13 +318,21 @@ def _in_place(self: Any, assignment: Any, store: Any) -> None:
 _init = mrq.executor.phases._Task.__init__
 
 
-@mutation("loser-reports-own", "An attempt that came second reports its own file", (mrq.executor.phases._Task, "commit"))
+@mutation(
+    "loser-reports-own",
+    "An attempt that came second reports its own file",
+    (mrq.executor.phases._Task, "commit"),
+)
 def _own_summary(self: Any, written: Any) -> Any:
     self.store.rename(self._attempt, self._result)
     return written
 
 
-@mutation("no-manifest", "The client reads what is in the folder, not what the manifest names", (mrq.following, "read_result"))
+@mutation(
+    "no-manifest",
+    "The client reads what is in the folder, not what the manifest names",
+    (mrq.following, "read_result"),
+)
 def _by_folder(store: Any, signer: Signer, record: Any) -> Any:
     pairs: list[Any] = []
     for number, file in enumerate(store.list(layout.results(record.job_id, Phase.REDUCE))):
@@ -313,7 +352,11 @@ def _discarding(self: Any, record: Any) -> None:
 _submit = Registry.submit
 
 
-@mutation("give-up-lost-session", "The client's session ends, and so does the future", (mrq.following.Follower, "_look"))
+@mutation(
+    "give-up-lost-session",
+    "The client's session ends, and so does the future",
+    (mrq.following.Follower, "_look"),
+)
 def _gives_up(self: Any, job_id: str) -> None:
     try:
         self._registry.job(job_id)
@@ -331,10 +374,10 @@ _look = mrq.following.Follower._look
 # ---------------------------------------------------------------- the table
 
 
-def caught(name: str, most: int = MOST_SEEDS) -> tuple[int, str] | None:
+def caught(name: str, most: int = MOST_SEEDS, *, first: int = 0) -> tuple[int, str] | None:
     """Return after how many seeds a mutation was caught, and what was broken; None when it was not."""
     with MUTATIONS[name].applied():
-        for seed in range(most):
+        for seed in range(first, first + most):
             try:
                 violation, _ = run(seed)
             except Exception as error:
@@ -359,12 +402,17 @@ def _short(what: str) -> str:
 
 
 def main() -> None:
-    """Play, and write the table into the docs."""
+    """Play on two processes, and write the table into the docs."""
+    from concurrent.futures import ProcessPoolExecutor
+
+    from tests.sim import mutations  # by its name, for the other processes
+
     chosen = sys.argv[1:] or list(MUTATIONS)
     results = {}
-    for name in chosen:
-        results[name] = caught(name)
-        print(name, *(results[name] or ("NOT CAUGHT",)), flush=True)
+    with ProcessPoolExecutor(2) as pool:
+        for name, result in zip(chosen, pool.map(mutations.caught, chosen), strict=True):
+            results[name] = result
+            print(name, *(result or ("NOT CAUGHT",)), flush=True)
     if not sys.argv[1:]:
         text = DOCS.read_text(encoding="utf-8")
         head, rest = text.split(BEGIN)

@@ -1,8 +1,9 @@
-"""What becomes of a request: answered, late, lost, done with its answer lost; or its sender dies or sleeps meanwhile."""
+"""What becomes of a request: answered, late, lost, done with its answer lost; or its sender dies meanwhile."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -155,7 +156,5 @@ class Network:
 
 
 def _quietly(act: Callable[[], object]) -> None:
-    try:
+    with suppress(MrqError):
         act()
-    except MrqError:
-        pass

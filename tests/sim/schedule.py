@@ -1,8 +1,7 @@
-"""One seed, one schedule: who is there, what they are asked for, what befalls them, and what must be true in the end."""
+"""One seed, one schedule: who is there, what they are asked for, what befalls them, what must be true in the end."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from concurrent.futures import CancelledError
 from dataclasses import dataclass, field
 from functools import cache, partial
@@ -57,7 +56,9 @@ class Order:
         return future.cancelled() or not isinstance(future.exception(timeout=0), Crashed)
 
     def __str__(self) -> str:
-        return f"{self.kind.name!r} on {self.n} elements, {self.n_workers} splits, {self.n_reducers} partitions"
+        return (
+            f"{self.kind.name!r} on {self.n} elements, {self.n_workers} splits, {self.n_reducers} partitions"
+        )
 
 
 @dataclass
@@ -232,6 +233,10 @@ class Schedule:
                     world.tell(child.name, "DIES")
                     child.die()
                     break
+        elif what == "kill the owner":
+            for node in self.cast.living("masters"):
+                if isinstance(node, MasterNode) and node.master._jobs:
+                    node.crash()
         elif what == "leave a stray file":
             self._leave_stray()
         elif verb == "add" and role:
@@ -346,7 +351,11 @@ class Schedule:
             for name, depth in self.services.rabbit.depths().items()
             if name != "dead" and depth.ready + depth.unacked
         ]
-        left += [f"an owner of {path.split('/')[2]}" for path in self.services.tree.nodes if path.endswith("/owner")]
+        left += [
+            f"an owner of {path.split('/')[2]}"
+            for path in self.services.tree.nodes
+            if path.endswith("/owner")
+        ]
         for role in ("masters", "workers"):
             for node in self.cast.living(role):
                 entry = self.services.tree.nodes.get(f"/{role}/{node.name}")
@@ -449,6 +458,3 @@ def run(seed: int, *, telling: bool = False) -> tuple[Violation | None, World]:
     except Violation as violation:
         return violation, schedule.world
     return None, schedule.world
-
-
-Mutation = Callable[[], Any]

@@ -1,4 +1,4 @@
-"""HDFS, simulated: a file is seen while it is written, a rename moves the file and not its path, folders are made on the way."""
+"""HDFS, simulated: a file is seen while it is written, and a rename moves the file, whoever still writes it."""
 
 from __future__ import annotations
 
@@ -79,7 +79,9 @@ class SimHdfs:
         if path in self.files:
             raise StoreError(f"{path} can't be listed: it is a file")
         start = f"{path}/"
-        names = {p for p in (*self.files, *self.folders) if p.startswith(start) and "/" not in p[len(start) :]}
+        names = {
+            p for p in (*self.files, *self.folders) if p.startswith(start) and "/" not in p[len(start) :]
+        }
         return [status for p in sorted(names) if (status := self.status(p))]
 
     def make_dirs(self, path: str) -> None:

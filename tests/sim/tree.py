@@ -1,8 +1,8 @@
 """ZooKeeper, simulated: one log of transactions, and sessions that see a prefix of it.
 
 A session reads from a follower that may lag behind, but never goes back, and has seen what the session itself wrote.
-Watches fire when the session's view passes the change. A session that is cut off for long expires at the server first; its
-owner hears of that when it is connected again.
+Watches fire when the session's view passes the change. A session that is cut off for long expires at the server first;
+its owner hears of that when it is connected again.
 """
 
 from __future__ import annotations
@@ -243,7 +243,11 @@ class SimSession:
 
     def resume(self) -> None:
         """Be connected again, if nothing stands against it."""
-        if self._ended or not self._suspended or self.network.cut_until(self.process, "zookeeper") > self.world.now:
+        if (
+            self._ended
+            or not self._suspended
+            or self.network.cut_until(self.process, "zookeeper") > self.world.now
+        ):
             return
         self._suspended = False
         if self._expired:

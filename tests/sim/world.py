@@ -1,9 +1,9 @@
 """One thread, one heap of events, one clock that is only ever moved by them, and one seed.
 
-Code under test calls its ports and waits for the answer. While it waits, `World.run` goes on from inside that call: others'
-turns happen in between, any number of them, before the answer is there, if it ever comes. So every gap between two calls is
-one in which others act, a process dies or sleeps for long. One freedom is missing: of two that wait, the one that began
-to wait last goes on first.
+Code under test calls its ports and waits for the answer. While it waits, `World.run` goes on from inside that call:
+others' turns happen in between, any number of them, before the answer is there, if it ever comes. So every gap between
+two calls is one in which others act, a process dies or sleeps for long. One freedom is missing: of two that wait, the
+one that began to wait last goes on first.
 """
 
 from __future__ import annotations
