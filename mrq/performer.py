@@ -158,6 +158,7 @@ class Performer:
         target = layout.manifest(owned.job_id)
         self._store.write(attempt, signer.seal("manifest", "", body))
         if not self._store.rename(attempt, target):
+            self._store.delete(attempt)
             body = signer.open("manifest", "", self._store.read(target))
         return signer.digest("manifest", "", body).hex()
 
