@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+from contextlib import suppress
 
 from mrq import auth
 from mrq.config import Settings
@@ -64,15 +65,14 @@ class Auth(auth.Auth):
         Raises:
             Unavailable: the servers that were named do not answer.
         """
-        try:
+        if self._cluster is None:
             return super().is_authenticated()
-        except Unavailable:
-            if self._cluster is None:
-                raise
         values = self._remembered()
-        if values is None:
+        if values is None:  # whatever listens at the usual ports is no cluster of ours
             log.info("there is no cluster %s yet; %r will be its admin", self._cluster, self.username)
             return True
+        with suppress(Unavailable):
+            return super().is_authenticated()
         return variables.login_of(values) == (self._held.username, self._held.password.get_secret_value())
 
     def change_password(self, name: str, password: str) -> None:
