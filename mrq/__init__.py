@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from mrq.config import Settings
     from mrq.connect import Client
     from mrq.embedded import EmbeddedCluster
-    from mrq.future import JobFuture, Progress
+    from mrq.future import JobFuture, Printed, Progress, Skipped
     from mrq.local import Auth, LocalCluster
     from mrq.monitoring import LocalMonitoring
 
@@ -36,8 +36,10 @@ __all__ = [
     "JobFuture",
     "LocalCluster",
     "LocalMonitoring",
+    "Printed",
     "Progress",
     "Settings",
+    "Skipped",
     "__version__",
 ]
 
@@ -48,8 +50,10 @@ _HOMES = {
     "JobFuture": "mrq.future",
     "LocalCluster": "mrq.local",
     "LocalMonitoring": "mrq.monitoring",
+    "Printed": "mrq.future",
     "Progress": "mrq.future",
     "Settings": "mrq.config",
+    "Skipped": "mrq.future",
 }
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from mrq.core.job import task_state
 from mrq.core.model import PHASES, Job, JobState, Phase, TaskState
 from mrq.wire import ManifestEntry, PhaseProgress, ProgressRecord, Report, Stats, TaskPage, TaskRow
@@ -25,6 +27,7 @@ class Board:
         self._counted: set[tuple[Phase, int]] = set()
         self._dirty: set[tuple[Phase, int]] = set()
         self.results: dict[int, ManifestEntry] = {}
+        self.skipped: dict[tuple[Phase, int], int] = {}
 
     def note(self, report: Report) -> None:
         """Take a worker's report in; one that is told twice counts once."""
@@ -38,10 +41,17 @@ class Board:
             return
         self._counted.add(place)
         self._stats[report.phase] = _sum(self._stats[report.phase], outcome.stats)
+        if outcome.skipped:
+            self.skipped[place] = outcome.skipped
         if report.phase is Phase.REDUCE:
             self.results[report.index] = ManifestEntry(
                 length=outcome.length, digest=outcome.digest, records=outcome.stats.records_out
             )
+
+    def untold(self, phases: Iterable[Phase]) -> list[tuple[Phase, int]]:
+        """Return the tasks of some phases whose commit no report told to this master."""
+        tasks = [(phase, index) for phase in phases for index in range(self._total[phase])]
+        return [task for task in tasks if task not in self._counted]
 
     def progress(self, job: Job) -> ProgressRecord:
         """Return how far the job is."""

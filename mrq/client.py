@@ -62,6 +62,8 @@ class JobClient:
         retries: int = 0,
         task_timeout: float | None = None,
         speculative: bool = True,
+        memory_limit: int | None = None,
+        max_skipped: int = 0,
     ) -> JobFuture:
         """Run ``map_func`` over splits of the data, and ``reduce_func`` over the values of each key.
 
@@ -79,6 +81,10 @@ class JobClient:
             task_timeout: how many seconds one task may take; None for any time.
             speculative: whether a task that takes far longer than the others runs on another worker too; the first
                 to commit wins.
+            memory_limit: how many bytes a task may take beyond what its process starts with; a function that takes
+                more gets a MemoryError, and the future raises `TaskMemoryError`. None for what the workers are set to.
+            max_skipped: how many bad records the job may leave out: elements on which ``map_func`` raises, and keys on
+                which ``reduce_func`` does. ``future.skipped()`` returns them.
 
         Returns:
             The future of ``[(key, y), …]``, sorted by key. It raises what a function raised.
@@ -97,6 +103,8 @@ class JobClient:
             retries=retries,
             task_timeout=task_timeout,
             speculative=speculative,
+            memory_limit=memory_limit,
+            max_skipped=max_skipped,
         )
         return self._follower.follow(self._submitter.submit(data, map_func, reduce_func, options))
 

@@ -64,6 +64,8 @@ class Settings(BaseSettings):
     """Tasks of each phase that a worker runs at once."""
     delivery_limit: int = Field(20, ge=1)
     """Deliveries of one task message, by deaths of whole workers, before it goes to the dead letters."""
+    task_memory_limit: int | None = Field(None, ge=2**20)
+    """How many bytes a task may take at this worker when its job sets no limit."""
     split_bytes: int = Field(32 * 2**20, ge=1)
     """A split that grows beyond this is cut."""
     frame_bytes: int = Field(2**20, ge=1)

@@ -25,6 +25,8 @@
         └── TaskError                 carries ``task`` and ``attempts`` too
             ├── PoisonTaskError       the task ended its process, again and again
             ├── TaskTimeoutError      the task ran longer than ``task_timeout``
+            ├── TaskMemoryError       the task needed more than its ``memory_limit``
+            ├── TooManySkipped        more bad records than ``max_skipped``
             └── RemoteError           the user's exception, when it can't be pickled
 
 What a user's function raises comes back as its own type; its ``__cause__`` is a `RemoteTraceback`.
@@ -153,6 +155,14 @@ class PoisonTaskError(TaskError):
 
 class TaskTimeoutError(TaskError):
     """The task ran longer than the job's ``task_timeout``."""
+
+
+class TaskMemoryError(TaskError):
+    """The task needed more memory than its ``memory_limit``; its ``__cause__`` is the function's traceback."""
+
+
+class TooManySkipped(TaskError):
+    """The tasks of the job left out more bad records together than ``max_skipped`` allows."""
 
 
 class RemoteError(TaskError):

@@ -17,7 +17,8 @@ from mrq.future import JobFuture, Progress, Result
 from mrq.inbox import Inbox
 from mrq.ports import Store
 from mrq.registry import Registry
-from mrq.results import read_failure, read_result
+from mrq.results import read_failure, read_result, read_skipped
+from mrq.sidecar import Printed, Skipped, read_output
 from mrq.wire import JobRecord, PhaseProgress
 
 log = logging.getLogger(__name__)
@@ -68,7 +69,13 @@ class Follower:
         with self._lock:
             if job_id in self._pending:
                 return self._pending[job_id]
-            future = JobFuture(job_id, partial(self._cancel, job_id), partial(self._progress, job_id))
+            future = JobFuture(
+                job_id,
+                partial(self._cancel, job_id),
+                partial(self._progress, job_id),
+                partial(self._skipped, job_id),
+                partial(self._output, job_id),
+            )
             self._pending[job_id] = future
         self._inbox.put(partial(self._look, job_id))
         return future
@@ -167,6 +174,14 @@ class Follower:
         except (Unavailable, SessionLost, JobError) as error:
             log.warning("%s was not cancelled: %s", job_id, error)
             return False
+
+    def _skipped(self, job_id: str) -> list[Skipped]:
+        record = self._registry.require(job_id).record
+        return read_skipped(self._store, Signer(bytes.fromhex(record.key), job_id), record)
+
+    def _output(self, job_id: str) -> list[Printed]:
+        record = self._registry.require(job_id).record
+        return read_output(self._store, Signer(bytes.fromhex(record.key), job_id))
 
     def _progress(self, job_id: str) -> Progress:
         record = self._registry.require(job_id).record

@@ -9,11 +9,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from mrq.core.model import JobState, Phase
+from mrq.sidecar import Printed, Skipped
 from mrq.wire import PhaseProgress
 
 Result = list[tuple[Any, Any]]
 
-__all__ = ["CancelledError", "JobFuture", "Progress", "Result"]
+__all__ = ["CancelledError", "JobFuture", "Printed", "Progress", "Result", "Skipped"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,11 +54,20 @@ class JobFuture(Future[Result]):
         job_id: the job, for `Client.attach` in another process.
     """
 
-    def __init__(self, job_id: str, cancel: Callable[[], bool], progress: Callable[[], Progress]) -> None:
+    def __init__(
+        self,
+        job_id: str,
+        cancel: Callable[[], bool],
+        progress: Callable[[], Progress],
+        skipped: Callable[[], list[Skipped]] = list,
+        output: Callable[[], list[Printed]] = list,
+    ) -> None:
         super().__init__()
         self.job_id = job_id
         self._request_cancel = cancel
         self._read_progress = progress
+        self._read_skipped = skipped
+        self._read_output = output
 
     def cancel(self) -> bool:
         """Cancel the job, also while it runs.
@@ -78,6 +88,28 @@ class JobFuture(Future[Result]):
             UnknownJob: the job has been cleared.
         """
         return self._read_progress()
+
+    def skipped(self) -> list[Skipped]:
+        """Return the bad records that the job was done without: ``(task, position, record, error)``, in that order.
+
+        Of a job that runs, or has failed, those that its committed tasks skipped.
+
+        Raises:
+            UnknownJob: the job has been cleared.
+            Unavailable: a server does not answer.
+        """
+        return self._read_skipped()
+
+    def output(self) -> list[Printed]:
+        """Return what the job's functions printed and logged: ``(job_id, task, attempt, line)``, by task and attempt.
+
+        Each attempt's last 64 KiB are kept, and can be read as soon as it has ended.
+
+        Raises:
+            UnknownJob: the job has been cleared.
+            Unavailable: a server does not answer.
+        """
+        return self._read_output()
 
     # What follows is for the client that resolves the future.
 

@@ -8,6 +8,7 @@ map_results/3               committed: a segment of n_reduce partitions
 shuffle_results/0           committed: one partition of (key, [values])
 reduce_results/0            committed: one partition of (key, y)
 errors/map-3-<epoch>-<n>    an exception (sealed cloudpickle)
+output/map-3-<epoch>-<n>    what an attempt printed, if it printed anything (sealed JSON)
 manifest                    what the result is made of (sealed JSON)
 """
 
@@ -57,6 +58,27 @@ def result(job_id: str, phase: Phase, index: int) -> str:
 def error(task: TaskMessage) -> str:
     """The exception that one attempt raised."""
     return f"{folder(task.job_id)}/errors/{_attempt_name(task)}"
+
+
+def outputs(job_id: str) -> str:
+    """The folder of what attempts printed."""
+    return f"{folder(job_id)}/output"
+
+
+def output(task: TaskMessage) -> str:
+    """What one attempt printed."""
+    return f"{outputs(task.job_id)}/{_attempt_name(task)}"
+
+
+def attempt_of(name: str) -> tuple[Phase, int, int, int]:
+    """Return phase, index, epoch and attempt of a file of an attempt's, by its name.
+
+    Raises:
+        ValueError: no attempt's file is called so.
+    """
+    phase, *numbers = name.split("-")
+    index, epoch, number = map(int, numbers)
+    return Phase(phase), index, epoch, number
 
 
 def manifest(job_id: str) -> str:

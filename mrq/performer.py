@@ -7,18 +7,18 @@ import time
 from collections import deque
 from dataclasses import dataclass, field
 
-from mrq import envelope, layout
+from mrq import envelope, layout, sidecar
 from mrq.blob import Signer
 from mrq.board import Board
 from mrq.broker.topology import Topology
 from mrq.config import Settings
 from mrq.core.commands import Cancel, Command, Fail, Finish, Forget, Persist, Publish
-from mrq.core.model import Job, JobState, Phase
+from mrq.core.model import PHASES, Job, JobState, Phase
 from mrq.errors import BrokerUnavailable
 from mrq.ports import Broker, Message, Store
 from mrq.registry import Held, Registry, StaleEpoch
 from mrq.segment import SegmentReader
-from mrq.wire import Control, FailureRecord, Manifest, ManifestEntry, TaskMessage
+from mrq.wire import Control, FailureRecord, Manifest, ManifestEntry, SkippedEntry, TaskMessage
 
 log = logging.getLogger(__name__)
 
@@ -92,8 +92,7 @@ class Performer:
             case Persist(state):
                 owned.held = self._registry.amend(owned.job_id, owned.held, owned.epoch, state=state)
             case Finish():
-                digest = self._write_manifest(owned)
-                self._end(owned, JobState.COMPLETED, manifest_digest=digest)
+                self._finish(owned)
             case Fail(failure):
                 self._end(owned, JobState.FAILED, failure=FailureRecord.of(failure))
             case Cancel():
@@ -142,6 +141,36 @@ class Performer:
                 raise
         log.info("%s has %s", owned.job_id, state.value, extra={"job": owned.job_id})
 
+    def _finish(self, owned: Owned) -> None:
+        """Complete the job, unless its tasks skipped more together than it allows."""
+        signer = Signer(bytes.fromhex(owned.held.record.key), owned.job_id)
+        skipped, most = self._skipped(owned, signer), owned.held.record.max_skipped
+        n_skipped = sum(entry.records for entry in skipped)
+        if n_skipped <= most:
+            digest = self._write_manifest(owned, signer, skipped)
+            self._end(owned, JobState.COMPLETED, manifest_digest=digest)
+            return
+        last = skipped[-1]
+        failure = FailureRecord(
+            kind="skipped",
+            phase=last.phase,
+            index=last.index,
+            attempts=1,
+            type="TooManySkipped",
+            message=f"{n_skipped} bad records were skipped by {len(skipped)} tasks; max_skipped={most} allows no more",
+        )
+        self._end(owned, JobState.FAILED, failure=failure)
+
+    def _skipped(self, owned: Owned, signer: Signer) -> list[SkippedEntry]:
+        """Return what the tasks skipped, reading the ends of the results that no report told of."""
+        if not owned.held.record.max_skipped:
+            return []
+        known, n_reduce = owned.board.skipped, owned.job.spec.n_reduce
+        untold = owned.board.untold((Phase.MAP, Phase.REDUCE))
+        known |= sidecar.count_skipped(self._store, signer, untold, n_reduce)
+        tasks = sorted(known, key=lambda task: (PHASES.index(task[0]), task[1]))
+        return [SkippedEntry(phase=phase, index=index, records=known[phase, index]) for phase, index in tasks]
+
     def _clean(self, owned: Owned) -> None:
         """End what still runs of the job, and clear away what no one will read."""
         self.show(owned)
@@ -149,11 +178,10 @@ class Performer:
             self._confirmed([envelope.control(self._topology, Control(job_id=owned.job_id, order="cancel"))])
         self._store.delete(layout.attempts(owned.job_id))
 
-    def _write_manifest(self, owned: Owned) -> str:
+    def _write_manifest(self, owned: Owned, signer: Signer, skipped: list[SkippedEntry]) -> str:
         """Commit the manifest by rename, as any result; return the digest of the one that counts."""
-        signer = Signer(bytes.fromhex(owned.held.record.key), owned.job_id)
         entries = [self._entry(owned, signer, index) for index in range(owned.job.spec.n_reduce)]
-        body = Manifest(job_id=owned.job_id, results=entries).encode()
+        body = Manifest(job_id=owned.job_id, results=entries, skipped=skipped).encode()
         attempt = f"{layout.attempts(owned.job_id)}/manifest-{owned.epoch}"
         target = layout.manifest(owned.job_id)
         self._store.write(attempt, signer.seal("manifest", "", body))
@@ -166,8 +194,9 @@ class Performer:
         """Return what is known of a reduce result, reading the file's end if no report told it."""
         if index not in owned.board.results:
             path = layout.result(owned.job_id, Phase.REDUCE, index)
-            summary = SegmentReader(self._store, path, None, signer, "reduce", str(index)).summary
+            reader = SegmentReader(self._store, path, None, signer, "reduce", str(index))
+            summary, records = reader.summary, reader.entries[0].records
             owned.board.results[index] = ManifestEntry(
-                length=summary.length, digest=summary.digest, records=summary.records
+                length=summary.length, digest=summary.digest, records=records
             )
         return owned.board.results[index]

@@ -3,28 +3,34 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from typing import Any
 
-from mrq import code, layout
+from mrq import code, layout, sidecar
 from mrq.blob import Signer
 from mrq.core.keys import sorted_by_key
-from mrq.core.model import Phase
+from mrq.core.model import JobState, Phase
 from mrq.errors import (
     BadMessage,
     BadSignature,
     JobError,
+    MrqError,
     PoisonTaskError,
     StoreFull,
     TaskError,
     TaskTimeoutError,
+    TooManySkipped,
     VersionMismatch,
 )
 from mrq.ports import Store
 from mrq.segment import SegmentReader
+from mrq.sidecar import Skipped
 from mrq.wire import FailureRecord, JobRecord, Manifest, ManifestEntry, decode
 
 READERS = 4
 """Reduce results read at once."""
+NOTE_LINES = 20
+"""How many of the last lines that a failed task printed are shown with its exception."""
 
 
 def read_result(store: Store, signer: Signer, record: JobRecord) -> list[tuple[Any, Any]]:
@@ -34,15 +40,19 @@ def read_result(store: Store, signer: Signer, record: JobRecord) -> list[tuple[A
         BadSignature: a file is not what the manifest, or the manifest not what the job's record, says.
         Unavailable: the store does not answer.
     """
-    body = signer.open("manifest", "", store.read(layout.manifest(record.job_id)))
-    if signer.digest("manifest", "", body).hex() != record.manifest_digest:
-        raise BadSignature(f"{record.job_id}: the manifest is not the one that the job was completed with")
-    manifest = decode(Manifest, body)
+    manifest = _read_manifest(store, signer, record)
     with ThreadPoolExecutor(min(READERS, len(manifest.results)) or 1) as pool:
         parts = list(
             pool.map(lambda item: _read_part(store, signer, *item), list(enumerate(manifest.results)))
         )
     return parts[0] if len(parts) == 1 else sorted_by_key([pair for part in parts for pair in part])
+
+
+def _read_manifest(store: Store, signer: Signer, record: JobRecord) -> Manifest:
+    body = signer.open("manifest", "", store.read(layout.manifest(record.job_id)))
+    if signer.digest("manifest", "", body).hex() != record.manifest_digest:
+        raise BadSignature(f"{record.job_id}: the manifest is not the one that the job was completed with")
+    return decode(Manifest, body)
 
 
 def _read_part(store: Store, signer: Signer, index: int, entry: ManifestEntry) -> list[tuple[Any, Any]]:
@@ -53,14 +63,34 @@ def _read_part(store: Store, signer: Signer, index: int, entry: ManifestEntry) -
     return list(reader.partition(0))
 
 
+def read_skipped(store: Store, signer: Signer, record: JobRecord) -> list[Skipped]:
+    """Return the bad records that a job was done without; of a job that has not completed, those known so far."""
+    if not record.max_skipped:
+        return []
+    if record.state is JobState.COMPLETED:
+        tasks = [(entry.phase, entry.index) for entry in _read_manifest(store, signer, record).skipped]
+    else:
+        tasks = sidecar.committed_tasks(store, record.job_id)
+    return sidecar.read_skipped(store, signer, tasks, record.n_reduce)
+
+
 def read_failure(store: Store, signer: Signer, record: JobRecord) -> BaseException:
-    """Return the exception that a failed job's future raises."""
+    """Return the exception that a failed job's future raises; its notes show what the task printed last."""
     failure = record.failure
     if failure is None:
         return JobError(f"{record.job_id} failed, and its record does not say why", job_id=record.job_id)
     if failure.kind == "raised" and failure.path:
-        return code.load_error(store.read(failure.path), signer, failure.phase, failure.index)
-    return _own_error(record.job_id, failure)
+        error = code.load_error(store.read(failure.path), signer, failure.phase, failure.index)
+    else:
+        error = _own_error(record.job_id, failure)
+    with suppress(
+        MrqError, TypeError
+    ):  # a note is worth no second trouble; a class may have spoilt its notes
+        if printed := sidecar.read_output(store, signer, (failure.phase, failure.index)):
+            lines = "\n".join(f"  {line.line}" for line in printed[-NOTE_LINES:])
+            last = printed[-1]
+            error.add_note(f"{last.job_id}: {last.task} printed last (attempt {last.attempt}):\n{lines}")
+    return error
 
 
 def _own_error(job_id: str, failure: FailureRecord) -> BaseException:
@@ -77,6 +107,13 @@ def _own_error(job_id: str, failure: FailureRecord) -> BaseException:
     if failure.kind == "timeout":
         return TaskTimeoutError(
             f"{what}took longer than task_timeout: {failure.message}",
+            job_id=job_id,
+            task=task,
+            attempts=failure.attempts,
+        )
+    if failure.kind == "skipped":
+        return TooManySkipped(
+            f"{job_id}: {failure.message}; future.skipped() shows them, the last at task {task}",
             job_id=job_id,
             task=task,
             attempts=failure.attempts,

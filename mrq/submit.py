@@ -25,6 +25,9 @@ from mrq.wire import JobRecord
 
 log = logging.getLogger(__name__)
 
+LEAST_MEMORY = 2**20
+"""The least `memory_limit`, in bytes."""
+
 MapFunc = Callable[[list[Any]], Iterable[tuple[Any, Any]]]
 ReduceFunc = Callable[[list[Any]], Any]
 
@@ -42,14 +45,24 @@ class Options:
     retries: int = 0
     task_timeout: float | None = None
     speculative: bool = True
+    memory_limit: int | None = None
+    max_skipped: int = 0
 
     def __post_init__(self) -> None:
         for name in ("requested_n_workers", "n_reducers"):
             number = getattr(self, name)
             if number is not None and (not isinstance(number, int) or number < 1):
                 raise ConfigurationError(f"{name} must be a whole number from 1, not {number!r}")
-        if not isinstance(self.retries, int) or self.retries < 0:
-            raise ConfigurationError(f"retries must be a whole number from 0, not {self.retries!r}")
+        for name in ("retries", "max_skipped"):
+            number = getattr(self, name)
+            if not isinstance(number, int) or number < 0:
+                raise ConfigurationError(f"{name} must be a whole number from 0, not {number!r}")
+        if self.memory_limit is not None and not (
+            isinstance(self.memory_limit, int) and self.memory_limit >= LEAST_MEMORY
+        ):
+            raise ConfigurationError(
+                f"memory_limit must be a whole number of bytes, {LEAST_MEMORY} at least, not {self.memory_limit!r}"
+            )
         if self.task_timeout is not None and not self.task_timeout > 0:
             raise ConfigurationError(f"task_timeout must be more than 0 seconds, not {self.task_timeout!r}")
 
@@ -109,6 +122,8 @@ class Submitter:
             retries=options.retries,
             speculative=options.speculative,
             task_timeout=options.task_timeout,
+            memory_limit=options.memory_limit,
+            max_skipped=options.max_skipped,
             python=PYTHON,
             mrq=mrq.__version__,
             client=f"{socket.gethostname()}-{os.getpid()}",

@@ -89,11 +89,13 @@ class Outcome(Wire):
         type: class of what was raised, or what ended the child.
         message: for people; shortened to a few hundred characters.
         path: the store's file with the pickled exception.
+        skipped: how many bad records the committed result was made without.
     """
 
     kind: OutcomeKind
     length: int = 0
     digest: str = ""
+    skipped: int = 0
     stats: Stats = Stats()
     type: str = ""
     message: str = ""
@@ -153,6 +155,8 @@ class JobRecord(Wire):
     Attributes:
         key: the secret that signs the job's files; the znode's ACL protects it.
         window: how many tasks may be outstanding at once (the client's ``requested_n_workers``), or None.
+        memory_limit: how many bytes a task may take, or None for what its worker's settings say.
+        max_skipped: how many bad records the job may leave out.
         python: the client's, as in ``3.11``; functions pickled by value need the same on the workers.
         mrq: the client's version.
         input_length: of the input file, in bytes.
@@ -169,6 +173,8 @@ class JobRecord(Wire):
     retries: int = Field(0, ge=0)
     speculative: bool = True
     task_timeout: float | None = None
+    memory_limit: int | None = None
+    max_skipped: int = Field(0, ge=0)
     python: str
     mrq: str
     client: str = ""
@@ -245,11 +251,32 @@ class ManifestEntry(Wire):
     records: int
 
 
+class SkippedEntry(Wire):
+    """A task whose committed result was made without so many bad records; they are at the end of its file."""
+
+    phase: Phase
+    index: int
+    records: int
+
+
 class Manifest(Wire):
     """What the result of a job is made of: a signed file, in the order of the partitions."""
 
     job_id: str
     results: list[ManifestEntry]
+    skipped: list[SkippedEntry] = []
+
+
+class TaskOutput(Wire):
+    """What an attempt wrote to stdout and stderr: a signed file.
+
+    Attributes:
+        lines: the last ones.
+        left_out: how many came before those.
+    """
+
+    lines: list[str]
+    left_out: int = 0
 
 
 # ---------------------------------------------------------------- parent and child process
@@ -261,6 +288,8 @@ class Assignment(Wire):
     Attributes:
         store: where the store is (`mrq.store.address`).
         check_first: look whether the result is committed already before running.
+        memory_limit: how many bytes the task may take.
+        max_skipped: how many bad records it may leave out.
     """
 
     task: TaskMessage
@@ -271,3 +300,5 @@ class Assignment(Wire):
     frame_bytes: int
     store: dict[str, Any]
     check_first: bool = False
+    memory_limit: int | None = None
+    max_skipped: int = 0

@@ -195,6 +195,8 @@ class Worker:
             frame_bytes=self._settings.frame_bytes,
             store=self._store,
             check_first=task.attempt > 0 or delivery.delivery_count > 0,
+            memory_limit=record.memory_limit or self._settings.task_memory_limit,
+            max_skipped=record.max_skipped,
         )
         self._executor.start(assignment, record.task_timeout, self._on_outcome_elsewhere)
 

@@ -16,7 +16,7 @@ from typing import Any
 from mrq import code, layout
 from mrq.blob import Signer
 from mrq.errors import BadMessage, MrqError
-from mrq.executor import phases
+from mrq.executor import memory, phases
 from mrq.executor.channel import frame, receive
 from mrq.ports import Store
 from mrq.store.address import open_store
@@ -71,6 +71,10 @@ class Runner:
             return phases.run(assignment, store, lambda: self._load(assignment, store))
         except phases.UserError as carrier:
             return _raised(carrier.error, assignment, store)
+        except MemoryError as error:
+            if assignment.memory_limit is None:  # this machine's trouble, perhaps
+                raise
+            return _raised(error, assignment, store)
         except Exception:
             raise
         except BaseException as error:  # SystemExit and its like: nobody but a function raises these here
@@ -96,6 +100,8 @@ class Runner:
 
 
 def _raised(error: BaseException, assignment: Assignment, store: Store) -> Outcome:
+    if isinstance(error, MemoryError) and assignment.memory_limit is not None:
+        error = memory.exceeded(error, assignment)
     task = assignment.task
     signer = Signer(bytes.fromhex(assignment.key), task.job_id)
     path = layout.error(task)

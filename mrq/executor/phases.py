@@ -5,7 +5,8 @@
     reduce    shuffle result r               ─▶ reduce_func           ─▶ one partition of (key, y)
 
 A result is written as an attempt's own file and committed by renaming it: the first attempt to come wins, and the
-others report the winner's.
+others report the winner's. Bad records that a task left out (`skipping`) are one more partition of its result, so that
+they are committed with it.
 """
 
 from __future__ import annotations
@@ -13,16 +14,18 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from itertools import chain
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
-from mrq import inputs, layout, serial
+from mrq import inputs, layout, serial, sidecar
 from mrq.blob import Signer
-from mrq.core.grouping import Group, group, merge
+from mrq.core.grouping import Group, merge
 from mrq.core.keys import partition_of
 from mrq.core.model import Phase
 from mrq.errors import MrqError, NotShippable, StoreError
+from mrq.executor.memory import limited
+from mrq.executor.pairs import grouped
+from mrq.executor.skipping import Skips
 from mrq.ports import Store
 from mrq.segment import CHUNK_BYTES, SegmentReader, SegmentSummary, SegmentWriter
 from mrq.spool import write_whole
@@ -53,6 +56,15 @@ class UserError(Exception):
         self.error = error
 
 
+class _Committed(NamedTuple):
+    summary: SegmentSummary
+    skipped: int
+
+    @property
+    def records(self) -> int:
+        return self.summary.records - self.skipped
+
+
 def run(assignment: Assignment, store: Store, load_code: Callable[[], Code]) -> Outcome:
     """Run one task and commit its result.
 
@@ -66,27 +78,30 @@ def run(assignment: Assignment, store: Store, load_code: Callable[[], Code]) -> 
 
     Raises:
         UserError: user code raised.
+        MemoryError: the task needs more than its limit.
         BadMessage: a file is damaged, or not the job's.
         MrqError: the store's trouble.
     """
     task = _Task(assignment, store)
     if assignment.check_first and (found := task.committed()):
-        return _done(found, Stats(records_out=found.records, bytes_out=found.length))
+        return _done(found, Stats(records_out=found.records, bytes_out=found.summary.length))
     started = time.perf_counter()
-    partitions = _PHASES[task.phase](task, load_code())
-    written = task.write(partitions)
+    code = load_code()
+    with limited(assignment):
+        written = task.write(_PHASES[task.phase](task, code))
     stats = Stats(
         records_in=task.records_in,
         records_out=written.records,
         bytes_in=task.bytes_in,
-        bytes_out=written.length,
+        bytes_out=written.summary.length,
         seconds=time.perf_counter() - started,
     )
     return _done(task.commit(written), stats)
 
 
-def _done(summary: SegmentSummary, stats: Stats) -> Outcome:
-    return Outcome(kind="done", length=summary.length, digest=summary.digest, stats=stats)
+def _done(committed: _Committed, stats: Stats) -> Outcome:
+    summary, skipped = committed
+    return Outcome(kind="done", length=summary.length, digest=summary.digest, stats=stats, skipped=skipped)
 
 
 class _Task:
@@ -99,6 +114,7 @@ class _Task:
         self.phase = assignment.task.phase
         self.index = assignment.task.index
         self.records_in = self.bytes_in = 0
+        self.skips = Skips(assignment.max_skipped)
         self._signer = Signer(bytes.fromhex(assignment.key), self.job_id)
         self._attempt = layout.attempt(assignment.task)
         self._result = layout.result(self.job_id, self.phase, self.index)
@@ -133,12 +149,16 @@ class _Task:
         self.bytes_in += entry.length
         return reader.blocks(partition)
 
-    def committed(self) -> SegmentSummary | None:
+    def committed(self) -> _Committed | None:
         """Return what another attempt committed, if one did."""
         status = self.store.status(self._result)
-        return self.open_result(self.phase, self.index, status.length).summary if status else None
+        return self._committed(status.length) if status else None
 
-    def write(self, partitions: Iterable[Iterable[Any]]) -> SegmentSummary:
+    def _committed(self, length: int | None = None) -> _Committed:
+        reader = self.open_result(self.phase, self.index, length)
+        return _Committed(reader.summary, sidecar.n_skipped(reader, self.phase, self.assignment.n_reduce))
+
+    def write(self, partitions: Iterable[Iterable[Any]]) -> _Committed:
         """Write the attempt's file."""
         frame_bytes = self.assignment.frame_bytes
         if self.phase is Phase.MAP:
@@ -147,24 +167,33 @@ class _Task:
         try:
             write_whole(self.store, self._attempt, writer.file(partitions))
         except NotShippable as error:
-            raise UserError(error) from None
-        return writer.summary
+            raise UserError(_reason(error)) from None
+        return _Committed(writer.summary, len(self.skips.records))
 
-    def commit(self, written: SegmentSummary) -> SegmentSummary:
+    def commit(self, written: _Committed) -> _Committed:
         """Make the attempt's file the result, unless there is one; return what is committed now."""
         if self.store.rename(self._attempt, self._result):
             return written
         self.store.delete(self._attempt)
-        return self.open_result(self.phase, self.index).summary
+        return self._committed()
 
 
 # ---------------------------------------------------------------- the three phases
 
 
-def _map(task: _Task, code: Code) -> Iterable[Iterable[Group[Any]]]:
+def _map(task: _Task, code: Code) -> Iterable[Iterable[Any]]:
     blocks = task.blocks(task.open_input(), task.index)
     elements = [element for block in blocks for element in block]
-    return _as_user(lambda: _partitioned(_grouped(code[0](elements)), task.assignment.n_reduce))
+
+    def mapped(part: list[Any]) -> list[list[Group[Any]]]:
+        returned = (
+            code[0](part) if part or not task.skips.records else []
+        )  # none is called on what is left of no good
+        return _partitioned(grouped(returned), task.assignment.n_reduce)
+
+    yield from _as_user(lambda: task.skips.without_bad(mapped, elements))
+    if task.skips.records:
+        yield task.skips.records
 
 
 def _shuffle(task: _Task, code: Code) -> Iterable[Iterable[Group[Any]]]:
@@ -175,9 +204,11 @@ def _shuffle(task: _Task, code: Code) -> Iterable[Iterable[Group[Any]]]:
     return [_blamed(merge(streams))]
 
 
-def _reduce(task: _Task, code: Code) -> Iterable[Iterable[tuple[Any, Any]]]:
+def _reduce(task: _Task, code: Code) -> Iterable[Iterable[Any]]:
     blocks = task.blocks(task.open_result(Phase.SHUFFLE, task.index), 0)
-    return [_reduced(blocks, code[1])]
+    yield _reduced(blocks, code[1], task.skips)
+    if task.skips.records:
+        yield task.skips.records
 
 
 _PHASES: Mapping[Phase, Callable[[_Task, Code], Iterable[Iterable[Any]]]] = {
@@ -185,6 +216,14 @@ _PHASES: Mapping[Phase, Callable[[_Task, Code], Iterable[Iterable[Any]]]] = {
     Phase.SHUFFLE: _shuffle,
     Phase.REDUCE: _reduce,
 }
+
+
+def _reason(error: NotShippable) -> BaseException:
+    """Return the MemoryError that kept a value from being pickled, or the error itself."""
+    cause: BaseException | None = error
+    while cause and not isinstance(cause, MemoryError):
+        cause = cause.__cause__
+    return cause or error
 
 
 def _partitioned(groups: list[Group[Any]], n: int) -> list[list[Group[Any]]]:
@@ -213,13 +252,16 @@ def _stream(task: _Task, index: int, length: int) -> Iterator[list[Any]]:
     return chain([next(blocks, [])], blocks)
 
 
-def _reduced(blocks: Iterable[list[Group[Any]]], reduce_func: ReduceFunction) -> Iterator[tuple[Any, Any]]:
-    for block in blocks:
-        for key, values in block:
-            try:
-                y = reduce_func(values)
-            except (Exception, SystemExit) as error:
+def _reduced(
+    blocks: Iterable[list[Group[Any]]], reduce_func: ReduceFunction, skips: Skips
+) -> Iterator[tuple[Any, Any]]:
+    for position, (key, values) in enumerate(chain.from_iterable(blocks)):
+        try:
+            y = reduce_func(values)
+        except (Exception, SystemExit) as error:
+            if not skips.skip(position, key, error):
                 raise UserError(error) from None
+        else:
             yield key, y
 
 
@@ -245,40 +287,3 @@ def _blamed(items: Iterable[T]) -> Iterator[T]:
         raise
     except Exception as error:
         raise UserError(error) from None
-
-
-def _grouped(returned: Any) -> list[Group[Any]]:
-    """Group what ``map_func`` returned; a list of tuples, as most are, is not checked item by item."""
-    if type(returned) is list and _TUPLES.issuperset(map(type, returned)):
-        with suppress(ValueError):  # a tuple that is no pair, which `_pairs` names; or a key's own, raised again
-            return group(returned)
-    return group(_pairs(returned))
-
-
-_TUPLES = frozenset({tuple})
-
-
-def _pairs(returned: Any) -> Iterator[tuple[Any, Any]]:
-    """Check what ``map_func`` returned.
-
-    Raises:
-        TypeError: it is not an iterable of pairs. A str of two characters, and a dict's keys, would pass for pairs.
-    """
-    wanted = "map_func must return an iterable of (key, value) pairs"
-    if isinstance(returned, Mapping):
-        raise TypeError(f"{wanted}, but it returned a {_kind(returned)}: return its .items()")
-    if not isinstance(returned, Iterable) or isinstance(returned, str | bytes):
-        raise TypeError(f"{wanted}, but it returned {_shown(returned)}")
-    for number, pair in enumerate(returned):
-        if not isinstance(pair, tuple | list) or len(pair) != 2:
-            raise TypeError(f"{wanted}, but its item {number} is {_shown(pair)}")
-        yield pair  # type: ignore[misc]  # a list of two will do
-
-
-def _kind(value: object) -> str:
-    return type(value).__qualname__
-
-
-def _shown(value: object) -> str:
-    text = repr(value)
-    return f"{text if len(text) <= 80 else text[:77] + '...'} ({_kind(value)})"

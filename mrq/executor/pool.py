@@ -228,7 +228,9 @@ class Executor:
                 child.verdict = outcome
             return
         self._loop.forget(child)
-        if outcome.kind == "crashed":  # out of memory: no state to go on with
+        if (
+            outcome.kind == "crashed" or outcome.type == "TaskMemoryError"
+        ):  # out of memory: no state to go on with
             self._finish(child, outcome)
             self._condemn(child)
             return

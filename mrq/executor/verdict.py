@@ -6,6 +6,12 @@ import signal
 
 from mrq.wire import Outcome
 
+_HINTS = {
+    "SIGKILL": " (the function did it, or the system did for want of memory; with a memory_limit it would say so)",
+    "SIGABRT": " (native code gave up, perhaps for want of memory)",
+    "SIGSEGV": " (a fault of native code, perhaps for want of memory or stack)",
+}
+
 
 def killed(message: str) -> Outcome:
     """The attempt was ended, or could not begin, through no fault of the task's."""
@@ -32,5 +38,5 @@ def ended(status: int) -> Outcome:
         name = signal.Signals(-status).name
     except ValueError:  # a real-time signal
         name = f"signal {-status}"
-    hint = " (the function did it, or the system did for want of memory)" if name == "SIGKILL" else ""
+    hint = _HINTS.get(name, "")
     return Outcome(kind="crashed", type=name, message=f"its process was ended by {name}{hint}")
