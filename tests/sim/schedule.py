@@ -356,6 +356,7 @@ class Schedule:
             for path in self.services.tree.nodes
             if path.endswith("/owner")
         ]
+        left += [f"the attempt {path}" for path in self.services.hdfs.files if "/attempts/" in path]
         for role in ("masters", "workers"):
             for node in self.cast.living(role):
                 entry = self.services.tree.nodes.get(f"/{role}/{node.name}")
