@@ -9,6 +9,7 @@ views.py    what is seen, as pydantic models
 local.py    LocalMonitoring: asks the servers
 prints.py   the sections of print_zoo, the tree of print_hdfs
 tables.py   the same views as rich tables, for `mrq status`
+html.py     and as tables in notebooks
 """
 
 from mrq.monitoring.local import LocalMonitoring

@@ -15,7 +15,7 @@ from mrq.config import Settings
 from mrq.core.model import PHASES, Phase, TaskState
 from mrq.errors import JobError, MrqError
 from mrq.monitoring import prints
-from mrq.monitoring.views import Job, MasterInfo, Missing, Queue, Status, Task, Tree, WorkerInfo, Zoo
+from mrq.monitoring.views import Job, MasterInfo, Missing, Queue, Queues, Status, Task, Tree, WorkerInfo, Zoo
 from mrq.ports import Broker, Store
 from mrq.registry import Registry
 from mrq.store.address import describe, open_store
@@ -146,14 +146,14 @@ class LocalMonitoring:
             jobs.append(Job.of(held, self.registry.owner(job_id), self.registry.progress(job_id), now))
         return jobs
 
-    def queues(self) -> dict[str, Queue]:
+    def queues(self) -> Queues:
         """Return the depth of each queue, ``dead`` among them: the dead letters."""
-        return {
-            name: Queue(ready=depth.ready, unacked=depth.unacked, consumers=depth.consumers)
+        return Queues(
+            (name, Queue(ready=depth.ready, unacked=depth.unacked, consumers=depth.consumers))
             for name, depth in self.broker.depths().items()
-        }
+        )
 
-    def print_queues(self) -> dict[str, Queue]:
+    def print_queues(self) -> Queues:
         """Print the depth of each queue; return the same as data."""
         queues = self.queues()
         prints.queues(queues)
@@ -214,7 +214,7 @@ class LocalMonitoring:
         Args:
             path: below the settings' ``hdfs_root``; a folder that is not there is empty.
         """
-        tree: Tree = {}
+        tree = Tree()
         for entry in sorted(self.store.list(path), key=lambda entry: _natural(entry.name)):
             if entry.is_dir:
                 tree[f"{entry.name}/"] = self.hdfs(f"{path}/{entry.name}".lstrip("/"))

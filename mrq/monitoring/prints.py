@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from mrq.monitoring.views import Queue, Tree, Zoo
+from mrq.monitoring.views import Queue, Zoo
 
 
 def zoo(seen: Zoo) -> None:
@@ -30,7 +30,7 @@ def queues(seen: Mapping[str, Queue]) -> None:
     _section("----------------- Queues -----------------", "Queue", seen)
 
 
-def tree(files: Tree, indent: str = "") -> None:
+def tree(files: Mapping[str, Any], indent: str = "") -> None:
     """Print names, folders with a trailing slash and what is in them below."""
     for name, inside in files.items():
         print(f"{indent}{name}")

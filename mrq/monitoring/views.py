@@ -7,6 +7,7 @@ from typing import Any, Self
 from pydantic import BaseModel, ConfigDict, Field
 
 from mrq.core.model import JobState, TaskState
+from mrq.monitoring import html
 from mrq.registry import Held
 from mrq.wire import MemberInfo, PhaseProgress, ProgressRecord, TaskRow
 
@@ -145,6 +146,13 @@ class Queue(View):
     consumers: int
 
 
+class Queues(dict[str, Queue]):
+    """The queues by their short names."""
+
+    def _repr_html_(self) -> str:
+        return html.table("Queues", self)
+
+
 class Missing(View):
     """Why a server could not be asked: the error's class, and its message."""
 
@@ -168,6 +176,15 @@ class Status(View):
     queues: dict[str, Queue] = {}
     missing: dict[str, Missing] = {}
 
+    def _repr_html_(self) -> str:
+        return (
+            html.table("Masters", self.masters)
+            + html.table("Workers", self.workers)
+            + html.table("Jobs", {job.job_id: job for job in self.jobs}, _NOT_SHOWN)
+            + html.table("Queues", self.queues)
+            + (html.table("Away", self.missing) if self.missing else "")
+        )
+
 
 class Zoo(View):
     """What ZooKeeper holds. Tasks are called ``<job>_<index>``.
@@ -184,6 +201,24 @@ class Zoo(View):
     jobs: dict[str, Job]
     dead_worker_tasks: dict[str, Task]
 
+    def _repr_html_(self) -> str:
+        return (
+            html.table("Masters", self.masters)
+            + html.table("Workers", self.workers)
+            + html.table("Map tasks", self.map_tasks)
+            + html.table("Shuffle tasks", self.shuffle_tasks)
+            + html.table("Reduce tasks", self.reduce_tasks)
+            + html.table("Jobs", self.jobs, _NOT_SHOWN)
+            + html.table("Dead worker tasks", self.dead_worker_tasks)
+        )
 
-Tree = dict[str, Any]
-"""Of files: a folder's name ends with a slash and leads to another tree, a file's leads to its length."""
+
+_NOT_SHOWN = frozenset({"job_id", "phases"})
+"""Of a job: what a table has as the row's name, and what is too much for it."""
+
+
+class Tree(dict[str, Any]):
+    """Of files: a folder's name ends with a slash and leads to another tree, a file's leads to its length."""
+
+    def _repr_html_(self) -> str:
+        return html.tree(self)
