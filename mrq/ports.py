@@ -15,11 +15,16 @@ from typing import Protocol
 
 @dataclass(frozen=True, slots=True)
 class FileStatus:
-    """One entry of a folder: its name (no path), its length in bytes, and whether it is a folder."""
+    """One entry of a folder: its name (no path), its length in bytes, and whether it is a folder.
+
+    Attributes:
+        modified: when it was last written, in seconds since the epoch by the store's clock; 0 when it does not tell.
+    """
 
     name: str
     length: int
     is_dir: bool = False
+    modified: float = field(default=0.0, compare=False)
 
 
 class Store(Protocol):
@@ -90,12 +95,15 @@ class Node:
         version: counts its writes; `Coordination.set` compares it.
         czxid: the transaction that created it: grows with every change of the tree, so it serves as an epoch.
         mine: whether it is ephemeral and belongs to this session.
+        created, modified: when, in seconds since the epoch by the server's clock; 0 when it does not tell.
     """
 
     data: bytes
     version: int
     czxid: int
     mine: bool = False
+    created: float = field(default=0.0, compare=False)
+    modified: float = field(default=0.0, compare=False)
 
 
 Watch = Callable[[str], None]
@@ -247,6 +255,17 @@ class Broker(Protocol):
         """Return the depth of each durable queue, by its short name: map, shuffle, reduce, dead.
 
         Raises:
+            BrokerUnavailable: no answer by the deadline.
+        """
+
+    def borrow(self, queue: str, limit: int) -> list[Delivery]:
+        """Take up to ``limit`` messages that wait in a queue, in order, without becoming its consumer.
+
+        Nobody else sees them before they are rejected with ``requeue=True``, or the connection is closed. Each loan
+        counts as a delivery.
+
+        Raises:
+            AuthenticationFailed: the login may not read the queue.
             BrokerUnavailable: no answer by the deadline.
         """
 

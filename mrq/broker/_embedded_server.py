@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
@@ -42,12 +43,9 @@ def encode(message: Message) -> Stored:
 def dead_letter(stored: Stored, exchange: str, queue: str, reason: str) -> Stored:
     """Return what RabbitMQ makes of a message that leaves ``queue`` for its dead-letter exchange."""
     type_, message_id, correlation_id, headers = json.loads(stored.properties)
-    first = {
-        "x-first-death-exchange": stored.exchange,
-        "x-first-death-queue": queue,
-        "x-first-death-reason": reason,
-    }
-    properties = json.dumps([type_, message_id, correlation_id, first | headers]).encode()
+    first = {"x-first-death-exchange": stored.exchange, "x-first-death-queue": queue}
+    why = {"x-first-death-reason": reason, "x-death-time": int(time.time())}
+    properties = json.dumps([type_, message_id, correlation_id, first | why | headers]).encode()
     return Stored(exchange, stored.routing_key, properties, stored.body)
 
 
@@ -251,9 +249,8 @@ class EmbeddedBrokerServer:
         with self._lock:
             queue = self._queues.get(consumer.queue)
             consumer.stopped, consumer.waiting = True, False
-            on_loan = []
+            on_loan = list(consumer.unacked.values()) if requeue else []
             if requeue:
-                on_loan = list(consumer.unacked.values())
                 consumer.unacked.clear()
             if queue is None:
                 return
@@ -263,6 +260,15 @@ class EmbeddedBrokerServer:
                 queue.consumers.remove(consumer)
             self._give_back(queue, on_loan, requeue=True)
             self._deliver(queue)
+
+    def lend(self, consumer: ServerConsumer) -> list[tuple[int, Stored]]:
+        """Give a borrower up to its prefetch of what waits; it gets no more, but settles as any consumer."""
+        with self._lock:
+            queue, consumer.stopped = self._queues[consumer.queue], True
+            queue.consumers.append(consumer)
+            lent = min(len(queue.ready), consumer.prefetch)
+            consumer.unacked = {tag: queue.ready.popleft() for tag in range(lent)}
+            return list(consumer.unacked.items())
 
     def depths(self) -> dict[str, Depth]:
         """Return what each durable queue holds, by its short name."""

@@ -16,7 +16,7 @@ from queue import SimpleQueue
 
 from mrq.broker._embedded_server import EmbeddedBrokerServer, ServerConsumer, Stored, encode
 from mrq.errors import BadMessage, BrokerUnavailable, Unroutable
-from mrq.ports import Depth, Handler, Message
+from mrq.ports import Delivery, Depth, Handler, Message
 
 __all__ = ["EmbeddedBroker", "EmbeddedBrokerServer"]
 
@@ -136,6 +136,7 @@ class EmbeddedBroker:
         self._closed = False
         self._stopped = False
         self._wishes: list[_Wish] = []
+        self._borrowers: list[ServerConsumer] = []
         self._inbox: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
         self._thread: threading.Thread | None = None
 
@@ -222,6 +223,18 @@ class EmbeddedBroker:
         self._check_open()
         return self.server.depths()
 
+    def borrow(self, queue: str, limit: int) -> list[Delivery]:
+        """Take up to ``limit`` messages that wait in a queue, on loan."""
+        if queue not in {queue.name for queue in self.topology.queues()}:
+            raise ValueError(f"there is no queue {queue!r} in the topology")
+        with self._lock:
+            self._check_open()
+            self.server.declare()
+            borrower = ServerConsumer(queue, limit, _ignore, _ignore)
+            self._borrowers.append(borrower)
+            lent = self.server.lend(borrower)
+        return [EmbeddedDelivery(self.server, borrower, tag, stored) for tag, stored in lent]
+
     def healthy(self) -> bool:
         """Whether the connection is open and every consumer asked for is registered."""
         with self._lock:
@@ -229,10 +242,16 @@ class EmbeddedBroker:
             registered = all(current is not None and not current.stopped for current in consumers)
             return not self._closed and (self._stopped or registered)
 
+    def _end_loans(self) -> None:
+        borrowers, self._borrowers = self._borrowers, []
+        for borrower in borrowers:
+            self.server.stop(borrower, requeue=True)
+
     def drop_connection(self) -> None:
         """For tests: lose the connection and get it back, as when a TCP connection is reset."""
         with self._lock:
             self._check_open()
+            self._end_loans()
             for wish in self._wishes:
                 wish.end()
             if not self._stopped:
@@ -245,6 +264,7 @@ class EmbeddedBroker:
             if self._closed:
                 return
             self._closed = True
+            self._end_loans()
             for wish in self._wishes:
                 wish.end()
             self._inbox.put(None)
@@ -255,6 +275,10 @@ class EmbeddedBroker:
         thread = self._thread
         if thread is not None and thread is not threading.current_thread():
             thread.join(5)
+
+
+def _ignore(*_: object) -> None:
+    """A borrower takes what it asks for, and is told of nothing."""
 
 
 def _end(future: Future[None], error: Exception | None = None) -> None:

@@ -24,6 +24,10 @@ from mrq.ports import Message
 MAX_BODY_BYTES = 4096
 """The longest message body: messages carry references, not data."""
 
+DEAD_DELIVERIES = 2**31 - 1
+"""Of the dead letters: as good as no limit. Looking at one is a delivery, and beyond the limit it would be dropped;
+RabbitMQ 3.10 counts those of basic.get, too, however they end."""
+
 PHASES = ("map", "shuffle", "reduce")
 DEAD = "dead"
 
@@ -61,8 +65,8 @@ class Topology:
 
     Attributes:
         prefix: what every name begins with.
-        delivery_limit: redeliveries of a message before it goes to the dead letters (or from there nowhere).
-            Always set: RabbitMQ before 4.0 has no limit of its own.
+        delivery_limit: redeliveries of a task before it goes to the dead letters. Always set: RabbitMQ before 4.0
+            has no limit of its own.
     """
 
     prefix: str
@@ -120,10 +124,15 @@ class Topology:
 
     def queues(self) -> tuple[Queue, ...]:
         """Return all durable queues; ``dead`` comes first, lest a dead letter find no queue."""
-        limited: dict[str, str | int] = {"x-queue-type": "quorum", "x-delivery-limit": self.delivery_limit}
-        tasks = limited | {"x-dead-letter-exchange": self.dead_letters}
+        quorum: dict[str, str | int] = {"x-queue-type": "quorum"}
+        tasks = quorum | {
+            "x-delivery-limit": self.delivery_limit,
+            "x-dead-letter-exchange": self.dead_letters,
+        }
         return (
-            Queue(self.queue(DEAD), DEAD, self.dead_letters, "#", limited),
+            Queue(
+                self.queue(DEAD), DEAD, self.dead_letters, "#", quorum | {"x-delivery-limit": DEAD_DELIVERIES}
+            ),
             *(Queue(self.queue(phase), phase, self.tasks, f"{phase}.#", tasks) for phase in PHASES),
         )
 

@@ -1,8 +1,7 @@
 """Coordination in memory: `EmbeddedTree` is the server, `EmbeddedCoordination` one session with it.
 
-Transactions, versions, ephemeral nodes, one-shot watches and sessions behave as ZooKeeper's do. Nothing
-polls. One lock guards a tree and its sessions; watches and listeners are called on their
-session's own thread, never under the lock.
+Transactions, versions, ephemeral nodes, one-shot watches and sessions behave as ZooKeeper's do. Nothing polls. One lock
+guards a tree and its sessions; watches and listeners are called on their session's own thread, never under the lock.
 """
 
 from __future__ import annotations
@@ -44,6 +43,7 @@ class _Entry:
     owner: int = 0
     version: int = 0
     children: set[str] = field(default_factory=set)
+    times: list[float] = field(default_factory=lambda: [time.time()] * 2)  # created, modified
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +108,7 @@ class EmbeddedTree:
         self._zxid += 1
         entry.data = data
         entry.version += 1
+        entry.times[1] = time.time()
         self._fire(_Of.NODE, path)
         return entry.version
 
@@ -287,7 +288,7 @@ class EmbeddedCoordination:
         return self._tree.find(path)
 
     def _node(self, entry: _Entry) -> Node:
-        return Node(entry.data, entry.version, entry.czxid, mine=entry.owner == self._number)
+        return Node(entry.data, entry.version, entry.czxid, entry.owner == self._number, *entry.times)
 
     def _say(self, session: Session) -> None:
         for listener in self._listeners:

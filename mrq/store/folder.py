@@ -113,7 +113,7 @@ class FolderStore:
             except (FileNotFoundError, NotADirectoryError):
                 return None
         is_dir = stat.S_ISDIR(found.st_mode)
-        return FileStatus(last_name(path), 0 if is_dir else found.st_size, is_dir)
+        return FileStatus(last_name(path), 0 if is_dir else found.st_size, is_dir, found.st_mtime)
 
     def list(self, path: str) -> list[FileStatus]:
         """See `mrq.ports.Store.list`."""

@@ -82,7 +82,7 @@ def test_a_dead_host_is_left_for_the_next(kind: RabbitMQKind) -> None:
 def test_a_queue_with_other_arguments_is_a_configuration_error(kind: RabbitMQKind) -> None:
     """The error names the queue and what to do."""
     kind.connect()
-    with pytest.raises(ConfigurationError, match=r"queue \S+dead .*'x-delivery-limit'.*MRQ_DELIVERY_LIMIT"):
+    with pytest.raises(ConfigurationError, match=r"queue \S+map .*'x-delivery-limit'.*MRQ_DELIVERY_LIMIT"):
         kind.connect(delivery_limit=17)
 
 

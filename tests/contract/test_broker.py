@@ -6,6 +6,7 @@ RabbitMQ is where ``MRQ_*`` in the environment says.
 from __future__ import annotations
 
 import threading
+import time
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
@@ -190,7 +191,9 @@ def test_a_rejected_message_is_a_dead_letter(kind: Kind, broker: Broker) -> None
     letter = dead.take()
     assert letter.message.routing_key == "map.job_1"
     assert letter.message.message_id == "job_1/map/0"
-    assert letter.message.headers == {
+    headers = dict(letter.message.headers)
+    assert abs(int(headers.pop("x-death-time")) - time.time()) < PATIENCE
+    assert headers == {
         "epoch": 7,
         "attempt": 1,
         "x-first-death-exchange": kind.topology.tasks,
@@ -425,3 +428,42 @@ def test_a_prefetch_of_nothing_is_refused(kind: Kind, broker: Broker) -> None:
     """AMQP would take zero for unlimited."""
     with pytest.raises(ValueError, match="prefetch"):
         broker.consume(kind.topology.queue("map"), 0, Inbox())
+
+
+# --- on loan without a consumer: the dead letters' debugger ---
+
+
+def test_what_is_borrowed_goes_back_or_away(kind: Kind, broker: Broker) -> None:
+    """Nobody else sees it meanwhile, and an ack takes it away."""
+    publish(broker, *(task(kind.topology, number) for number in range(5)))
+    queue = kind.topology.queue("map")
+    loans = eventually(lambda: len(found := broker.borrow(queue, 3)) == 3 and found, "three are lent")
+    assert [loan.message.message_id for loan in loans] == [f"job_1/map/{n}" for n in range(3)]
+    assert [loan.message.message_id for loan in broker.borrow(queue, 9)] == ["job_1/map/3", "job_1/map/4"]
+    assert broker.borrow(queue, 9) == []
+    loans[1].ack()
+    loans[0].reject(requeue=True)
+    loans[2].reject(requeue=True)
+    eventually(lambda: ready(broker, "map") == 2, "two are back")
+    assert {loan.message.message_id for loan in broker.borrow(queue, 9)} == {"job_1/map/0", "job_1/map/2"}
+
+
+def test_what_is_on_loan_goes_back_when_the_connection_is_closed(kind: Kind, broker: Broker) -> None:
+    """Whoever looks and dies takes nothing along."""
+    publish(broker, task(kind.topology))
+    looker = kind.connect()
+    eventually(lambda: looker.borrow(kind.topology.queue("map"), 1), "it is lent")
+    looker.close()
+    eventually(lambda: ready(broker, "map") == 1, "it is back")
+
+
+def test_dead_letters_bear_being_looked_at_more_often_than_the_limit(kind: Kind, broker: Broker) -> None:
+    """Each look is a delivery; a limit like the tasks' would drop a letter in the end."""
+    inbox, dead = Inbox(), kind.topology.queue("dead")
+    broker.consume(kind.topology.queue("map"), 1, inbox)
+    publish(broker, task(kind.topology))
+    inbox.take().reject(requeue=False)
+    for _ in range(LIMIT + 3):
+        (loan,) = eventually(lambda: broker.borrow(dead, 10), "the letter is there")
+        loan.reject(requeue=True)
+    eventually(lambda: ready(broker, "dead") == 1, "the letter is still there")

@@ -15,16 +15,15 @@ from functools import partial
 from time import monotonic
 from typing import Any, TypeVar
 
-from pika.channel import Channel
-
+from mrq.broker.rabbitmq.asking import Count, Loan
 from mrq.broker.rabbitmq.consumer import Consumer, PrivateConsumer
 from mrq.broker.rabbitmq.link import GOODBYE_SECONDS, Link
-from mrq.broker.rabbitmq.loop import IOThread, guarded
+from mrq.broker.rabbitmq.loop import IOThread
 from mrq.broker.rabbitmq.publisher import Publisher
 from mrq.broker.topology import Topology
 from mrq.config import Settings
 from mrq.errors import AuthenticationFailed, BrokerUnavailable
-from mrq.ports import Depth, Handler, Message
+from mrq.ports import Delivery, Depth, Handler, Message
 
 log = logging.getLogger(__name__)
 # pika tells each failed attempt in eight lines of level ERROR; ours tell it in one.
@@ -161,6 +160,12 @@ class RabbitMQBroker:
         """Return the depth of each durable queue; how many are unacked is not known (-1)."""
         return self._ask(self._count, "the depths of the queues")
 
+    def borrow(self, queue: str, limit: int) -> list[Delivery]:
+        """Take up to ``limit`` messages that wait in a queue, on loan."""
+        if queue not in {queue.name for queue in self.topology.queues()}:
+            raise ValueError(f"there is no queue {queue!r} in the topology")
+        return self._ask(partial(self._lend, queue, limit), f"what waits in {queue}")
+
     def healthy(self) -> bool:
         """Whether both connections are open and every consumer asked for is registered."""
         with self._lock:
@@ -209,7 +214,7 @@ class RabbitMQBroker:
 
     def _count(self, answer: Future[dict[str, Depth]]) -> None:
         def begin(connection: Any) -> None:
-            _Count(self.topology, answer, self._count_again, connection)
+            Count(self.topology, answer, self._count_again, connection)
 
         self._consuming.when_ready(begin)
 
@@ -218,42 +223,15 @@ class RabbitMQBroker:
         if not self._closed and not answer.cancelled():
             self._consuming.redeclare(lambda _: self._count(answer))
 
+    def _lend(self, queue: str, limit: int, answer: Future[list[Delivery]]) -> None:
+        def begin(connection: Any) -> None:
+            Loan(self._thread, queue, limit, answer, again, connection)
 
-class _Count:
-    """Asks for the depth of one queue after another on a channel of its own."""
+        def again(answer: Future[list[Delivery]]) -> None:
+            if not self._closed and not answer.cancelled():
+                self._consuming.redeclare(lambda _: self._consuming.when_ready(begin))
 
-    def __init__(
-        self,
-        topology: Topology,
-        answer: Future[dict[str, Depth]],
-        failed: Callable[[Future[dict[str, Depth]]], None],
-        connection: Any,
-    ) -> None:
-        self._left = list(topology.queues())
-        self._answer = answer
-        self._failed = failed
-        self._depths: dict[str, Depth] = {}
-        channel = connection.channel(on_open_callback=guarded(self._next))
-        channel.add_on_close_callback(guarded(self._closed))
-
-    def _next(self, channel: Channel) -> None:
-        if self._left:
-            channel.queue_declare(
-                self._left[0].name, passive=True, callback=guarded(partial(self._counted, channel))
-            )
-            return
-        if not self._answer.done():
-            self._answer.set_result(self._depths)
-        channel.close()
-
-    def _counted(self, channel: Channel, frame: Any) -> None:
-        queue = self._left.pop(0)
-        self._depths[queue.short] = Depth(frame.method.message_count, -1, frame.method.consumer_count)
-        self._next(channel)
-
-    def _closed(self, _channel: Channel, _reason: Exception) -> None:
-        if self._left:
-            self._failed(self._answer)
+        self._consuming.when_ready(begin)
 
 
 def _checked(prefetch: int) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import calendar
 import logging
 import uuid
 from collections.abc import Mapping
@@ -27,6 +28,8 @@ def decode(method: Any, properties: pika.BasicProperties, body: bytes) -> tuple[
     """Return a delivered message and how often it was delivered before."""
     headers: Mapping[str, Any] = properties.headers or {}
     kept = {name: value for name, value in headers.items() if _for_people(name, value)}
+    if deaths := headers.get("x-death"):  # the last one comes first; its time is UTC
+        kept["x-death-time"] = calendar.timegm(deaths[0]["time"].utctimetuple())
     message = Message(
         exchange=method.exchange,
         routing_key=method.routing_key,

@@ -236,7 +236,8 @@ class ZooKeeperCoordination:
                 self._delete(call, path)
 
     def _node(self, data: bytes, stat: ZnodeStat) -> Node:
-        return Node(data, stat.version, stat.czxid, mine=stat.ephemeralOwner == self._session.id)
+        mine = stat.ephemeralOwner == self._session.id
+        return Node(data, stat.version, stat.czxid, mine, stat.ctime / 1000, stat.mtime / 1000)
 
     def _full(self, path: str) -> str:
         check_path(path)

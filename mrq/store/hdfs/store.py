@@ -208,4 +208,4 @@ class HdfsStore:
 
 def _entry(name: str, found: dict[str, Any]) -> FileStatus:
     is_dir = found["type"] == "DIRECTORY"
-    return FileStatus(name, 0 if is_dir else found["length"], is_dir)
+    return FileStatus(name, 0 if is_dir else found["length"], is_dir, found.get("modificationTime", 0) / 1000)
