@@ -133,7 +133,7 @@ class JobClient:
         """
         cleared = []
         for record in [self._registry.require(job_id).record] if job_id else self.jobs():
-            if not record.state.ended and not force:
+            if record.goes_on and not force:
                 if job_id:
                     raise JobError(f"{job_id} runs; cancel it, or clear it with force=True", job_id=job_id)
                 continue

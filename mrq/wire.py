@@ -188,6 +188,11 @@ class JobRecord(Wire):
     failure: FailureRecord | None = None
     manifest_digest: str = ""
 
+    @property
+    def goes_on(self) -> bool:
+        """Whether it has not ended, and nobody wants it to."""
+        return not self.state.ended and not self.cancel_requested
+
     def spec(self, window: int) -> Spec:
         """Return what the core needs to know, with the window in force."""
         return Spec(

@@ -161,7 +161,7 @@ class Worker:
             return
         if record is None and waited < UNKNOWN_JOB_PATIENCE:
             self._inbox.later(0.2, partial(self._consider, task, delivery, waited + 0.2))
-        elif record is None or record.state.ended or record.cancel_requested or task.epoch < record.epoch:
+        elif record is None or not record.goes_on or task.epoch < record.epoch:
             log.info("%s is dropped: its job or its epoch is over", task.task_id, extra=_fields(task))
             delivery.ack()
         elif record.python != PYTHON:
@@ -250,7 +250,7 @@ class Worker:
             record = self._record(job_id)
         except MrqError:
             return False
-        return record is None or record.state.ended or record.cancel_requested
+        return record is None or not record.goes_on
 
     def _report(self, task: TaskMessage, outcome: Outcome, delivery: Delivery | _Loans) -> None:
         """Tell the master, and ack once the broker has confirmed that; unconfirmed, it is delivered again."""

@@ -173,7 +173,7 @@ class LocalCluster(JobClient):
             JobError: one runs, and ``force`` is False; nothing was removed.
         """
         if job_id is None and not force:
-            running = [record.job_id for record in self.jobs() if not record.state.ended]
+            running = [record.job_id for record in self.jobs() if record.goes_on]
             if running:
                 raise JobError(
                     f"{', '.join(running)} still runs; wait for it, cancel it, or clear with force=True",

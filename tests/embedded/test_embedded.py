@@ -233,3 +233,19 @@ def test_a_closed_client_detaches_its_futures(cluster: mrq.EmbeddedCluster, tmp_
         future.result(5)
     gate.open("map")
     assert cluster.attach(future.job_id).result(30) == plain(DATA, count_characters, add_up)
+
+
+def test_a_cancelled_job_may_be_cleared_at_once(tmp_path: Path) -> None:
+    """Its record may still say that it runs: clearing waits until its master has ended it."""
+    gate = Gate(tmp_path)
+
+    def wait_at_the_gate(strings: list[str]) -> Any:
+        gate.wait("map")
+
+    with mrq.EmbeddedCluster(n_workers=1) as cluster:
+        future = cluster.mapreduce(DATA, wait_at_the_gate, add_up, 1)
+        while not gate.reached("map"):
+            threading.Event().wait(0.01)
+        assert future.cancel()
+        assert cluster.clear(future.job_id) == [future.job_id]
+        assert cluster.jobs() == []
