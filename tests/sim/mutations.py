@@ -319,16 +319,6 @@ _init = mrq.executor.phases._Task.__init__
 
 
 @mutation(
-    "loser-reports-own",
-    "An attempt that came second reports its own file",
-    (mrq.executor.phases._Task, "commit"),
-)
-def _own_summary(self: Any, written: Any) -> Any:
-    self.store.rename(self._attempt, self._result)
-    return written
-
-
-@mutation(
     "no-manifest",
     "The client reads what is in the folder, not what the manifest names",
     (mrq.following, "read_result"),
