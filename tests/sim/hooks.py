@@ -108,8 +108,11 @@ def execution() -> int:
 
 def take(seconds: float) -> None:
     """Take time."""
-    assert child
-    child.sleep(seconds)
+    assert world
+    sleeper = child
+    assert sleeper
+    world.run(world.now + seconds, lambda: not sleeper.lives)
+    sleeper.check()
 
 
 def die() -> None:
