@@ -78,6 +78,10 @@ class Settings(BaseSettings):
     """How long a client goes on asking servers that don't answer before its futures raise `Unavailable`."""
     drain_timeout: float = Field(60.0, ge=0)
     """How long running tasks may go on after SIGTERM."""
+    retention_age: float = Field(604800.0, ge=0)
+    """How long after its end masters clear a job, with its files; 0 for never."""
+    retention_count: int = Field(1000, ge=0)
+    """How many jobs that have ended masters keep, the last ones; 0 for all."""
 
     @field_validator("rabbitmq_hosts", "zookeeper_hosts", "hdfs_urls", mode="before")
     @classmethod

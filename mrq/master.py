@@ -36,12 +36,15 @@ from mrq.membership import Membership
 from mrq.performer import Owned, Performer
 from mrq.ports import Broker, Delivery, Session, Store
 from mrq.registry import Registry, StaleEpoch
+from mrq.retention import Retention
 from mrq.wire import Control, JobRecord, MemberInfo, Report, TaskMessage, decode
 
 log = logging.getLogger(__name__)
 
 TICK = 0.1
 PROGRESS_EVERY = 0.25
+RETIRE_POLLS = 10
+"""How many polls pass between two looks for jobs that have been kept long enough."""
 RETRY_DELAY = 0.5
 
 
@@ -99,6 +102,8 @@ class Master:
         self._inbox.every(PROGRESS_EVERY, self._show_progress)
         self._inbox.every(self._settings.poll_interval, self._poll)
         self._inbox.every(self._settings.reconcile_after / 3, self._reconcile)
+        retention = Retention(self._registry, self._store, self._settings)
+        self._inbox.every(RETIRE_POLLS * self._settings.poll_interval, partial(self._safely, retention.sweep))
         log.info("master %s is ready", self.name)
 
     def stop(self) -> None:

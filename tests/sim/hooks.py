@@ -15,6 +15,7 @@ import mrq.executor.phases
 import mrq.following
 import mrq.performer
 import mrq.results
+import mrq.retention
 import mrq.submit
 
 if TYPE_CHECKING:
@@ -72,6 +73,7 @@ _STANDS = (
     (mrq.submit, "new_key", one_key),
     (mrq.submit, "time", WallClock),
     (mrq.performer, "time", WallClock),
+    (mrq.retention, "time", WallClock),
     (mrq.following, "time", WallClock),
 )
 
