@@ -29,6 +29,7 @@ class Judge(logging.Handler):
         server: the truth about queues.
         committed: what files were committed, as they were.
         cleared: jobs that were removed on purpose.
+        late: owners and attempts that were made after their job's end.
     """
 
     tree: SimTree
@@ -40,6 +41,7 @@ class Judge(logging.Handler):
         self.committed: dict[str, Inode] = {}
         self.committed_data: dict[str, bytes] = {}
         self.cleared: set[str] = set()
+        self.late: set[str] = set()
         self._persisted: set[tuple[str, int, str]] = set()
         self._blamed: dict[tuple[str, str, int, int], set[int]] = {}
         self._claims: dict[tuple[str, int], str] = {}
@@ -61,6 +63,9 @@ class Judge(logging.Handler):
         parts = path.split("/")
         if len(parts) == 4 and parts[3] == "owner":
             self._claims[parts[2], entry.czxid] = entry.data.decode()
+            record = self.record(parts[2])
+            if record and record.state.ended:
+                self.late.add(path)
             self.world.tell(
                 "zookeeper", f"{parts[2]} is claimed by {entry.data.decode()}: epoch {entry.czxid}"
             )
@@ -134,6 +139,12 @@ class Judge(logging.Handler):
         """A file is removed or replaced."""
         if _is_result(path) and path.split("/")[1] not in self.cleared:
             self.world.accuse(f"{path} was removed or replaced after its commit")
+
+    def begun(self, path: str) -> None:
+        """A file is created."""
+        record = self.record(path.split("/")[1]) if "/attempts/" in path else None
+        if record and record.state.ended:
+            self.late.add(path)
 
     # ------------------------------------------------------------ the broker
 

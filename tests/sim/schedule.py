@@ -346,6 +346,7 @@ class Schedule:
 
     def _left_over(self) -> list[str]:
         """Return what should not be there when all jobs have ended and all is well."""
+        late = self.services.judge.late
         left = [
             f"{depth.ready + depth.unacked} messages in {name}"
             for name, depth in self.services.rabbit.depths().items()
@@ -356,7 +357,7 @@ class Schedule:
             for path in self.services.tree.nodes
             if path.endswith("/owner")
         ]
-        left += [f"the attempt {path}" for path in self.services.hdfs.files if "/attempts/" in path]
+        left += [f"the attempt {path}" for path in self.services.hdfs.files if "/attempts/" in path and path not in late]
         for role in ("masters", "workers"):
             for node in self.cast.living(role):
                 entry = self.services.tree.nodes.get(f"/{role}/{node.name}")

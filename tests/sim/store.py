@@ -43,6 +43,7 @@ class SimHdfs:
             old.path = ""
         self._make_parents(path)
         inode = self.files[path] = Inode(path, part)
+        self.judge.begun(path)
         return inode
 
     def complete(self, inode: Inode, data: bytes) -> None:
