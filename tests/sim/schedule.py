@@ -355,9 +355,13 @@ class Schedule:
         left += [
             f"an owner of {path.split('/')[2]}"
             for path in self.services.tree.nodes
-            if path.endswith("/owner")
+            if path.endswith("/owner") and path not in late
         ]
-        left += [f"the attempt {path}" for path in self.services.hdfs.files if "/attempts/" in path and path not in late]
+        left += [
+            f"the attempt {path}"
+            for path in self.services.hdfs.files
+            if "/attempts/" in path and path not in late
+        ]
         for role in ("masters", "workers"):
             for node in self.cast.living(role):
                 entry = self.services.tree.nodes.get(f"/{role}/{node.name}")
