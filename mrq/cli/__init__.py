@@ -5,6 +5,7 @@ arguments.py  the arguments of each verb
 verbs.py      one function a verb, each of which imports what it needs when it runs
 cluster.py    likewise the verbs of a local cluster
 users.py      likewise the verbs about logins
+ops.py        likewise the verbs for when something is odd
 """
 
 from __future__ import annotations

@@ -6,7 +6,7 @@ import argparse
 from typing import TYPE_CHECKING, Any
 
 from mrq import logs
-from mrq.cli import cluster, users, verbs
+from mrq.cli import cluster, ops, users, verbs
 from mrq.cli.exits import EPILOG
 
 if TYPE_CHECKING:
@@ -29,6 +29,7 @@ def parser() -> argparse.ArgumentParser:
     _add_views(below)
     cluster.add_to(below, _add_verb, _positive)
     users.add_to(below, _add_verb)
+    ops.add_to(below, _add_verb)
     return top
 
 
