@@ -3,11 +3,11 @@
 jobs/job_7/
 code                        the two functions (sealed cloudpickle)
 input                       all splits (segment, one partition a split)
-attempts/map-3-<epoch>-<n>  being written; never read by others
+attempts/map-3-<epoch>-<n>-<run>  being written; never read by others
 map_results/3               committed: a segment of n_reduce partitions
 shuffle_results/0           committed: one partition of (key, [values])
 reduce_results/0            committed: one partition of (key, y)
-errors/map-3-<epoch>-<n>    an exception (sealed cloudpickle)
+errors/map-3-<epoch>-<n>-<run>    an exception (sealed cloudpickle)
 output/map-3-<epoch>-<n>    what an attempt printed, if it printed anything (sealed JSON)
 manifest                    what the result is made of (sealed JSON)
 """
@@ -40,9 +40,13 @@ def attempts(job_id: str) -> str:
     return f"{folder(job_id)}/attempts"
 
 
-def attempt(task: TaskMessage) -> str:
-    """The file that one attempt writes."""
-    return f"{attempts(task.job_id)}/{_attempt_name(task)}"
+def attempt(task: TaskMessage, run: str) -> str:
+    """The file that one run of an attempt writes.
+
+    A delivery that comes again runs the attempt again, perhaps while the first run still writes; under one name the
+    file that is committed could be the other run's, or half of it.
+    """
+    return f"{attempts(task.job_id)}/{_attempt_name(task)}-{run}"
 
 
 def results(job_id: str, phase: Phase) -> str:
@@ -55,9 +59,9 @@ def result(job_id: str, phase: Phase, index: int) -> str:
     return f"{results(job_id, phase)}/{index}"
 
 
-def error(task: TaskMessage) -> str:
-    """The exception that one attempt raised."""
-    return f"{folder(task.job_id)}/errors/{_attempt_name(task)}"
+def error(task: TaskMessage, run: str) -> str:
+    """The exception that one run of an attempt raised."""
+    return f"{folder(task.job_id)}/errors/{_attempt_name(task)}-{run}"
 
 
 def outputs(job_id: str) -> str:

@@ -17,6 +17,7 @@ from mrq.errors import (
     MrqError,
     PoisonTaskError,
     StoreFull,
+    StoreNotFound,
     TaskError,
     TaskTimeoutError,
     TooManySkipped,
@@ -121,7 +122,7 @@ def _own_error(job_id: str, failure: FailureRecord) -> BaseException:
     text = f"{what}was refused: {failure.type}: {failure.message}"
     if failure.type == "VersionMismatch":
         return VersionMismatch(text, job_id=job_id)
-    for kind in (BadSignature, BadMessage, StoreFull):
+    for kind in (BadSignature, BadMessage, StoreFull, StoreNotFound):
         if failure.type == kind.__name__:
             return kind(text)
     return TaskError(text, job_id=job_id, task=task, attempts=failure.attempts)

@@ -293,6 +293,7 @@ class Assignment(Wire):
     Attributes:
         store: where the store is (`mrq.store.address`).
         check_first: look whether the result is committed already before running.
+        run: tells this run of the attempt from any other, in the names of the files that it writes.
         memory_limit: how many bytes the task may take.
         max_skipped: how many bad records it may leave out.
     """
@@ -305,5 +306,6 @@ class Assignment(Wire):
     frame_bytes: int
     store: dict[str, Any]
     check_first: bool = False
+    run: str = "0"
     memory_limit: int | None = None
     max_skipped: int = 0

@@ -7,7 +7,9 @@ the worker hears how it ended, reports it with a publisher confirm, and only the
 
 from __future__ import annotations
 
+import itertools
 import logging
+import secrets
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -69,6 +71,7 @@ class Worker:
         settings: for slots, sizes and patience.
         inbox: where it takes its turns; a simulation brings its own.
         executor: runs the tasks; by default in children of a new helper process.
+        incarnation: what no other worker ever had, also none of this name; by default random.
     """
 
     def __init__(
@@ -81,6 +84,7 @@ class Worker:
         *,
         inbox: Inbox | None = None,
         executor: Executor | None = None,
+        incarnation: str | None = None,
     ) -> None:
         self.name = name
         self._registry = registry
@@ -94,6 +98,7 @@ class Worker:
         )
         self._running: dict[tuple[str, Phase, int], _Running] = {}
         self._records: dict[str, JobRecord] = {}
+        self._runs = map(f"{incarnation or secrets.token_hex(4)}.{{}}".format, itertools.count())
         self._draining = False
         self._membership = Membership("workers", name, registry)
 
@@ -195,6 +200,7 @@ class Worker:
             frame_bytes=self._settings.frame_bytes,
             store=self._store,
             check_first=task.attempt > 0 or delivery.delivery_count > 0,
+            run=next(self._runs),
             memory_limit=record.memory_limit or self._settings.task_memory_limit,
             max_skipped=record.max_skipped,
         )

@@ -15,7 +15,7 @@ from typing import Any
 
 from mrq import code, layout
 from mrq.blob import Signer
-from mrq.errors import BadMessage, MrqError
+from mrq.errors import BadMessage, MrqError, StoreNotFound
 from mrq.executor import memory, phases
 from mrq.executor.channel import frame, receive
 from mrq.ports import Store
@@ -56,7 +56,7 @@ class Runner:
         """Run one task; whatever happens is told by the outcome."""
         try:
             return self._run(assignment, self._open(assignment.store))
-        except BadMessage as error:  # forged, damaged, or of another version: it would be so each time
+        except (BadMessage, StoreNotFound) as error:  # forged, damaged, of another version, gone: so it stays
             return _of(error, "refused")
         except (MrqError, OSError) as error:  # the store's trouble or this machine's, not the task's
             return _of(error, "killed")
@@ -104,7 +104,7 @@ def _raised(error: BaseException, assignment: Assignment, store: Store) -> Outco
         error = memory.exceeded(error, assignment)
     task = assignment.task
     signer = Signer(bytes.fromhex(assignment.key), task.job_id)
-    path = layout.error(task)
+    path = layout.error(task, assignment.run)
     store.write(path, code.dump_error(error, signer, task.phase, task.index, task.attempt + 1))
     return _of(error, "raised").model_copy(update={"path": path})
 

@@ -116,7 +116,7 @@ class _Task:
         self.records_in = self.bytes_in = 0
         self.skips = Skips(assignment.max_skipped)
         self._signer = Signer(bytes.fromhex(assignment.key), self.job_id)
-        self._attempt = layout.attempt(assignment.task)
+        self._attempt = layout.attempt(assignment.task, assignment.run)
         self._result = layout.result(self.job_id, self.phase, self.index)
 
     def open_input(self) -> SegmentReader:
@@ -238,7 +238,7 @@ def _map_results(task: _Task) -> list[int]:
     n_map, folder = task.assignment.n_map, layout.results(task.job_id, Phase.MAP)
     lengths = {file.name: file.length for file in task.store.list(folder)}
     names = [str(index) for index in range(n_map)]
-    if lengths.keys() != set(names):
+    if not lengths.keys() >= set(names):  # a stray file is none of ours
         raise StoreError(
             f"{task.job_id}: shuffle {task.index} needs the results of {n_map} map tasks, "
             f"but {folder} holds {len(lengths)} files; the task is to be tried again"

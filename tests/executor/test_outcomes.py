@@ -188,12 +188,12 @@ def test_code_that_the_key_does_not_vouch_for_is_never_unpickled(bench: Bench, t
     assert not proof.exists()
 
 
-def test_a_store_that_fails_is_not_the_tasks_fault(bench: Bench) -> None:
-    """No code file: the attempt is told as killed, with the store's reason, so that it is tried again."""
+def test_a_file_of_the_job_that_is_gone_is_told_for_no_retry_brings_it_back(bench: Bench) -> None:
+    """No code file: the attempt is refused, with the store's reason."""
     bench.store.delete(layout.code(bench.job(lambda xs: [])))
     bench.start()
     _, outcome = bench.outcome()
-    assert (outcome.kind, outcome.type) == ("killed", "StoreNotFound")
+    assert (outcome.kind, outcome.type) == ("refused", "StoreNotFound")
 
 
 def test_a_function_may_do_what_it_likes_to_its_surroundings(bench: Bench, tmp_path: Path) -> None:

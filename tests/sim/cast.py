@@ -164,6 +164,7 @@ class WorkerNode(Node):
             SETTINGS,
             inbox=self.inbox,
             executor=self.executor,  # type: ignore[arg-type]
+            incarnation=name,
         )
         self.inbox.after_turn = self._after_turn
         self.begin(self.worker.open)

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import pytest
-
 from mrq import layout
 from mrq.blob import Signer
 from mrq.core.model import Phase
@@ -30,9 +28,8 @@ class Hooked(SimStore):
         return super().rename(source, target)
 
 
-@pytest.mark.xfail(strict=True, reason="both write the same file: an attempt's name should be its run's own")
 def test_an_attempt_that_runs_twice_reports_what_is_committed() -> None:
-    """Both have written; the first to rename moves the other's file, and tells of its own."""
+    """Both have written, each its own file; the first to rename wins, and both tell of that one."""
     schedule = Schedule(Plan(0))
     services = schedule.services
     with hooks.installed(schedule.world):
@@ -50,19 +47,20 @@ def test_an_attempt_that_runs_twice_reports_what_is_committed() -> None:
             frame_bytes=1000,
             store={},
         )
-        one, other = (_child(schedule, assignment, name) for name in ("one", "other"))
+        runs = [assignment.model_copy(update={"run": name}) for name in ("one", "other")]
+        one, other = (_child(schedule, run, run.run) for run in runs)
         stores = [Hooked(services.hdfs, services.network, child) for child in (one, other)]
         told: list[Outcome] = []
         target = layout.result(job_id, Phase.MAP, 0)
 
         def other_runs() -> None:
             hooks.child = other
-            told.append(_SimRunner(stores[1]).run(assignment))
+            told.append(_SimRunner(stores[1]).run(runs[1]))
 
         stores[0].before_rename = other_runs
-        stores[1].before_rename = lambda: services.hdfs.rename(layout.attempt(task), target) and None
+        stores[1].before_rename = lambda: services.hdfs.rename(layout.attempt(task, "one"), target) and None
         hooks.child = one
-        told.append(_SimRunner(stores[0]).run(assignment))
+        told.append(_SimRunner(stores[0]).run(runs[0]))
         committed = SegmentReader(
             stores[0], target, None, Signer(bytes.fromhex(record.key), job_id), "map", 0
         ).summary
