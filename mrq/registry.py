@@ -19,7 +19,7 @@ from typing import Any, Literal
 
 from mrq.core.model import Epoch, JobState, Phase
 from mrq.errors import AuthenticationFailed, BadMessage, NodeExists, NodeMissing, UnknownJob, VersionConflict
-from mrq.ports import Coordination, Watch
+from mrq.ports import Coordination, Node, Watch
 from mrq.wire import JobRecord, MemberInfo, ProgressRecord, TaskPage, decode
 
 log = logging.getLogger(__name__)
@@ -64,6 +64,11 @@ class Registry:
             except (NodeExists, NodeMissing, VersionConflict):
                 continue  # somebody else took that number
             return f"job_{number}"
+
+    def last_job_number(self) -> int:
+        """Return the last number given out to a job; -1 before the first."""
+        node = self.tree.get("/ids/jobs")
+        return int(node.data) if node else -1
 
     def submit(self, record: JobRecord) -> None:
         """Make a job known to the masters."""
@@ -251,6 +256,12 @@ class Registry:
         names = [name for name in self.tree.children(_job(job_id)) if name.startswith(f"{phase.value}-")]
         nodes = [self.tree.get(f"{_job(job_id)}/{name}") for name in sorted(names, key=_page_number)]
         return [decode(TaskPage, node.data) for node in nodes if node]
+
+    def nodes(self, job_id: str) -> dict[str, Node]:
+        """Return what the tree has of a job, for its times: ``""`` is the record, then owner, progress and pages."""
+        names = ["", *self.tree.children(_job(job_id))]
+        found = {name: self.tree.get(f"{_job(job_id)}/{name}".rstrip("/")) for name in names}
+        return {name: node for name, node in found.items() if node is not None}
 
     def _put(self, job_id: str, name: str, data: bytes) -> None:
         path = f"{_job(job_id)}/{name}"

@@ -37,6 +37,50 @@ def add_to(to: Any, add_verb: Callable[..., argparse.ArgumentParser]) -> None:
         help="in this process; nothing is written to the cluster",
     )
     again.add_argument("--pdb", action="store_true", help="open the debugger where a function raises")
+    patient = add_verb(to, doctor)
+    patient.add_argument("--fix", action="store_true", help="remove files that nobody can need any more")
+    add_verb(to, explain).add_argument("job", metavar="JOB", help="as in job_7")
+
+
+# ---------------------------------------------------------------- the whole cluster, and one job
+
+
+def doctor(args: argparse.Namespace) -> int:
+    """Find what is wrong with the cluster, and say what to do; exit code 1 if anything is."""
+    from mrq.monitoring import LocalMonitoring
+    from mrq.ops.doctor import Doctor
+
+    settings = settings_of(args)
+    with LocalMonitoring(settings) as servers:
+        fixed = Doctor(servers, settings).fix() if args.fix else []
+        found = Doctor(servers, settings).diagnose()
+    if args.json:
+        print_json(found.model_dump(mode="json") | ({"removed": fixed} if args.fix else {}))
+    else:
+        for path in fixed:
+            print(f"removed {path}")
+        for finding in found.findings:
+            print(f"{finding.severity.value:8}{finding.where}: {finding.what}\n        -> {finding.do}")
+        for name, why in found.unchecked.items():
+            print(f"{'?':8}{name} not looked at: {why}")
+        if not found.findings:
+            print("nothing is wrong" + (" with what could be looked at" if found.unchecked else ""))
+    return FAILED if found.findings else OK
+
+
+def explain(args: argparse.Namespace) -> None:
+    """Tell a job's story: who submitted it, who did what, what it waits for."""
+    from mrq.monitoring import LocalMonitoring
+    from mrq.ops.explain import explain as tell
+    from mrq.ops.explain import lines
+
+    settings = settings_of(args)
+    with LocalMonitoring(settings) as servers:
+        story = tell(args.job, servers, settings)
+    if args.json:
+        print_json(story.model_dump(mode="json"))
+    else:
+        print("\n".join(lines(story)))
 
 
 # ---------------------------------------------------------------- dead letters
