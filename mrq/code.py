@@ -1,4 +1,4 @@
-"""Functions, elements and exceptions on their way between processes: cloudpickle, by value where it must be.
+"""Functions and elements on their way between processes: cloudpickle, by value where it must be.
 
 A worker has the standard library and what is installed there, not the modules beside somebody's script.
 Functions and classes of such modules go by value: their code travels. Whatever comes in is unpickled after
@@ -13,22 +13,19 @@ import pickle
 import sys
 import sysconfig
 import threading
-import traceback
 from collections import ChainMap
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache, partial
 from importlib.machinery import EXTENSION_SUFFIXES
 from pathlib import Path
-from types import CodeType, ModuleType, TracebackType
+from types import CodeType, ModuleType
 from typing import Any, ClassVar
 
 import cloudpickle
 from cloudpickle import cloudpickle as internals
 
-from mrq.blob import Signer
-from mrq.core.model import Phase
-from mrq.errors import NotShippable, RemoteError, RemoteTraceback
+from mrq.errors import NotShippable
 
 MapFunction = Callable[..., Any]
 ReduceFunction = Callable[..., Any]
@@ -217,83 +214,3 @@ _MAKERS: dict[Callable[..., type], int] = {
     internals._make_skeleton_enum: 5,
 }
 """What makes a class before its attributes are set, and which of the arguments is the tracking id."""
-
-
-# ---------------------------------------------------------------- exceptions
-
-
-def dump_error(error: BaseException, signer: Signer, phase: Phase, index: int, attempts: int) -> bytes:
-    """Seal a user's exception with its traceback; `load_error` undoes it.
-
-    One that does not pickle, or comes back as another type, travels as its repr.
-    """
-    text = "".join(traceback.format_exception(type(error), error, _users_part(error.__traceback__)))
-    summary = (type(error).__qualname__, _repr(error), text, attempts)
-    return signer.seal("error", _place(phase, index), pickle.dumps((summary, _pickled(error))))
-
-
-def load_error(blob: bytes, signer: Signer, phase: Phase, index: int) -> BaseException:
-    """Open what a task raised; ``__cause__`` is its traceback as text.
-
-    Returns:
-        the user's exception, or a `RemoteError` in its place when it does not pickle.
-
-    Raises:
-        BadSignature: the job's key does not vouch for it.
-    """
-    (name, representation, text, attempts), pickled = pickle.loads(
-        signer.open("error", _place(phase, index), blob)
-    )
-    error = _unpickled(pickled) if pickled else None
-    if error is None:
-        task = f"{phase.value} {index}"
-        message = f"{signer.job_id}: {task} raised {name}, which can't be pickled: {representation}"
-        error = RemoteError(message, job_id=signer.job_id, task=task, attempts=attempts)
-    error.__cause__ = RemoteTraceback(text)
-    return error
-
-
-def _place(phase: Phase, index: int) -> str:
-    return f"{phase.value}-{index}"
-
-
-def _users_part(trace: TracebackType | None) -> TracebackType | None:
-    """Skip mrq's own calls, down to the first of somebody else's."""
-    part = trace
-    while part and Path(part.tb_frame.f_code.co_filename).is_relative_to(_OURS):
-        part = part.tb_next
-    return part or trace
-
-
-def _repr(error: BaseException) -> str:
-    try:
-        return repr(error)
-    except Exception:  # a __repr__ of the user's
-        return f"<{type(error).__qualname__}>"
-
-
-def _pickled(error: BaseException) -> bytes | None:
-    if not isinstance(error, Exception):  # SystemExit and its like would end the client
-        return None
-    # Many classes take other arguments than they hand on to Exception, so that pickle can't make them again.
-    for value in (error, (type(error), error.args, vars(error))):
-        try:
-            pickled = bytes(cloudpickle.dumps(value))
-        except Exception:
-            continue
-        if type(_unpickled(pickled)) is type(error):
-            return pickled
-    return None
-
-
-def _unpickled(pickled: bytes) -> BaseException | None:
-    try:
-        value = loads(pickled)
-        if isinstance(value, tuple):
-            cls, args, attributes = value
-            value = cls.__new__(cls, *args)
-            value.args = args
-            value.__dict__.update(attributes)
-    except Exception:  # whatever the class's own code raises
-        return None
-    return value if isinstance(value, BaseException) else None

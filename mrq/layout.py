@@ -8,7 +8,7 @@ map_results/3               committed: a segment of n_reduce partitions
 shuffle_results/0           committed: one partition of (key, [values])
 reduce_results/0            committed: one partition of (key, y)
 errors/map-3-<epoch>-<n>-<run>    an exception (sealed cloudpickle)
-output/map-3-<epoch>-<n>    what an attempt printed, if it printed anything (sealed JSON)
+output/map-3-<epoch>-<n>-<run>    what a run printed, if it printed anything (sealed JSON)
 manifest                    what the result is made of (sealed JSON)
 """
 
@@ -69,20 +69,20 @@ def outputs(job_id: str) -> str:
     return f"{folder(job_id)}/output"
 
 
-def output(task: TaskMessage) -> str:
-    """What one attempt printed."""
-    return f"{outputs(task.job_id)}/{_attempt_name(task)}"
+def output(task: TaskMessage, run: str) -> str:
+    """What one run of an attempt printed."""
+    return f"{outputs(task.job_id)}/{_attempt_name(task)}-{run}"
 
 
-def attempt_of(name: str) -> tuple[Phase, int, int, int]:
-    """Return phase, index, epoch and attempt of a file of an attempt's, by its name.
-
-    Raises:
-        ValueError: no attempt's file is called so.
-    """
-    phase, *numbers = name.split("-")
-    index, epoch, number = map(int, numbers)
-    return Phase(phase), index, epoch, number
+def attempt_of(job_id: str, name: str) -> TaskMessage | None:
+    """Return the attempt that a file is of, by its name; None when no attempt's file is called so."""
+    try:
+        phase, index, epoch, attempt, _ = name.split("-", 4)
+        return TaskMessage(
+            job_id=job_id, phase=Phase(phase), index=int(index), epoch=int(epoch), attempt=int(attempt)
+        )
+    except ValueError:
+        return None
 
 
 def manifest(job_id: str) -> str:

@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from typing import Any
 
-from mrq import code, layout, sidecar
+from mrq import layout, raised, sidecar
 from mrq.blob import Signer
 from mrq.core.keys import sorted_by_key
 from mrq.core.model import JobState, Phase
@@ -81,7 +81,7 @@ def read_failure(store: Store, signer: Signer, record: JobRecord) -> BaseExcepti
     if failure is None:
         return JobError(f"{record.job_id} failed, and its record does not say why", job_id=record.job_id)
     if failure.kind == "raised" and failure.path:
-        error = code.load_error(store.read(failure.path), signer, failure.phase, failure.index)
+        error = raised.load_error(store.read(failure.path), signer, failure.phase, failure.index)
     else:
         error = _own_error(record.job_id, failure)
     with suppress(

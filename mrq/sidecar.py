@@ -120,10 +120,10 @@ def _read_skipped(store: Store, signer: Signer, n_reduce: int, task: tuple[Phase
 # ---------------------------------------------------------------- printed
 
 
-def write_output(store: Store, signer: Signer, task: TaskMessage, output: TaskOutput) -> None:
-    """Keep what an attempt printed, unless its job has been cleared meanwhile."""
+def write_output(store: Store, signer: Signer, task: TaskMessage, run: str, output: TaskOutput) -> None:
+    """Keep what a run of an attempt printed, unless its job has been cleared meanwhile."""
     if store.status(layout.folder(task.job_id)) is not None:
-        path = layout.output(task)
+        path = layout.output(task, run)
         store.write(path, signer.seal("output", path, output.encode()))
 
 
@@ -136,23 +136,23 @@ def read_output(store: Store, signer: Signer, task: tuple[Phase, int] | None = N
         task: of that task's last attempt that printed something only.
     """
     folder = layout.outputs(signer.job_id)
-    names = sorted((layout.attempt_of(file.name) for file in store.list(folder)), key=_in_order)
+    files = [
+        (attempt, f"{folder}/{file.name}")
+        for file in store.list(folder)
+        if (attempt := layout.attempt_of(signer.job_id, file.name))
+    ]
+    files.sort(key=lambda file: (PHASES.index(file[0].phase), file[0].index, file[0].epoch, file[0].attempt))
     if task is not None:
-        names = [name for name in names if name[:2] == task][-1:]
+        files = [file for file in files if (file[0].phase, file[0].index) == task][-1:]
     with ThreadPoolExecutor(_READERS) as pool:
-        return [line for part in pool.map(partial(_read_output, store, signer), names) for line in part]
+        return [
+            line for part in pool.map(lambda file: _read_output(store, signer, *file), files) for line in part
+        ]
 
 
-def _in_order(name: tuple[Phase, int, int, int]) -> tuple[int, int, int, int]:
-    return PHASES.index(name[0]), *name[1:]
-
-
-def _read_output(store: Store, signer: Signer, name: tuple[Phase, int, int, int]) -> list[Printed]:
-    phase, index, epoch, attempt = name
-    task = TaskMessage(job_id=signer.job_id, phase=phase, index=index, epoch=epoch, attempt=attempt)
-    path = layout.output(task)
+def _read_output(store: Store, signer: Signer, task: TaskMessage, path: str) -> list[Printed]:
     output = decode(TaskOutput, signer.open("output", path, store.read(path)))
     lines = output.lines
     if output.left_out:
         lines = [f"[{output.left_out} earlier lines are left out]", *lines]
-    return [Printed(signer.job_id, f"{phase.value} {index}", attempt, line) for line in lines]
+    return [Printed(signer.job_id, f"{task.phase.value} {task.index}", task.attempt, line) for line in lines]

@@ -8,6 +8,7 @@ from __future__ import annotations
 import socket
 import struct
 from collections import deque
+from io import FileIO
 from typing import Literal
 
 from mrq.errors import BadMessage
@@ -22,7 +23,7 @@ _HEAD = struct.Struct("!I")
 
 
 class Order(Wire):
-    """The worker to its zygote: fork a child of this number (its socket comes along), or kill it."""
+    """The worker to its zygote: fork a child of this number (its channel and its output come along), or kill it."""
 
     op: Literal["fork", "kill"]
     child: int
@@ -75,14 +76,18 @@ class Inbox:
         return bodies
 
 
+Passed = socket.socket | FileIO
+"""What can be handed over to another process."""
+
+
 class Outbox:
-    """Bytes, and sockets to hand over, that a non-blocking socket has not taken yet."""
+    """Bytes, and sockets and pipes to hand over, that a non-blocking socket has not taken yet."""
 
     def __init__(self) -> None:
-        self._queue: deque[tuple[bytes, socket.socket | None]] = deque()
+        self._queue: deque[tuple[bytes, tuple[Passed, ...]]] = deque()
 
-    def put(self, body: bytes, passed: socket.socket | None = None) -> None:
-        """Append a body; ``passed`` goes to the other process with it, and is closed here."""
+    def put(self, body: bytes, passed: tuple[Passed, ...] = ()) -> None:
+        """Append a body; what is ``passed`` goes to the other process with it, and is closed here."""
         self._queue.append((frame(body), passed))
 
     def flush(self, sock: socket.socket) -> bool:
@@ -94,23 +99,24 @@ class Outbox:
         while self._queue:
             data, passed = self._queue[0]
             try:
-                # A passed socket travels with the first byte, so it must not go again with the rest.
-                sent = socket.send_fds(sock, [data], [passed.fileno()]) if passed else sock.send(data)
+                # What is passed travels with the first byte, so it must not go again with the rest.
+                numbers = [each.fileno() for each in passed]
+                sent = socket.send_fds(sock, [data], numbers) if numbers else sock.send(data)
             except BlockingIOError:
                 return False
-            if passed:
-                passed.close()
+            for each in passed:
+                each.close()
             if sent == len(data):
                 self._queue.popleft()
             else:
-                self._queue[0] = (data[sent:], None)
+                self._queue[0] = (data[sent:], ())
         return True
 
     def close(self) -> None:
         """Forget what is left."""
         for _, passed in self._queue:
-            if passed:
-                passed.close()
+            for each in passed:
+                each.close()
         self._queue.clear()
 
 

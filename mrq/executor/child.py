@@ -8,16 +8,16 @@ from __future__ import annotations
 
 import os
 import socket
-import sys
 import traceback
 from contextlib import suppress
 from typing import Any
 
-from mrq import code, layout
+from mrq import code, layout, raised
 from mrq.blob import Signer
 from mrq.errors import BadMessage, MrqError, StoreNotFound
 from mrq.executor import memory, phases
 from mrq.executor.channel import frame, receive
+from mrq.executor.streams import Streams
 from mrq.ports import Store
 from mrq.store.address import open_store
 from mrq.wire import Assignment, Outcome, decode
@@ -25,17 +25,16 @@ from mrq.wire import Assignment, Outcome, decode
 _MESSAGE_CHARACTERS = 500
 
 
-def serve(channel: socket.socket) -> None:
+def serve(channel: socket.socket, streams: Streams) -> None:
     """Run what comes through the channel until the worker closes it."""
     home, pid = os.getcwd(), os.getpid()
     runner = Runner()
     while (body := receive(channel)) is not None:
+        streams.renew()
         outcome = runner.run(decode(Assignment, body))
         if os.getpid() != pid:  # a function forked, and its copy came back here
             os._exit(1)
-        for stream in (sys.stdout, sys.stderr):
-            with suppress(Exception):  # functions close them, or put others in their place
-                stream.flush()
+        streams.flush()
         try:
             channel.sendall(frame(outcome.encode()))
         except OSError:  # the worker is gone, or did not wait for this one
@@ -105,7 +104,7 @@ def _raised(error: BaseException, assignment: Assignment, store: Store) -> Outco
     task = assignment.task
     signer = Signer(bytes.fromhex(assignment.key), task.job_id)
     path = layout.error(task, assignment.run)
-    store.write(path, code.dump_error(error, signer, task.phase, task.index, task.attempt + 1))
+    store.write(path, raised.dump_error(error, signer, task.phase, task.index, task.attempt + 1))
     return _of(error, "raised").model_copy(update={"path": path})
 
 

@@ -9,11 +9,12 @@ import socket
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
+from io import FileIO
 from pathlib import Path
 
 import mrq
 from mrq.errors import BadMessage
-from mrq.executor.channel import CHUNK, Inbox, Notice, Order, Outbox
+from mrq.executor.channel import CHUNK, Inbox, Notice, Order, Outbox, Passed
 from mrq.executor.loop import Loop
 from mrq.wire import decode
 
@@ -76,12 +77,14 @@ class Zygote:
             self._other_end.close()
         self._flush()
 
-    def fork(self, child: int) -> socket.socket:
-        """Order a child; return the socket to it, which can be written to at once."""
+    def fork(self, child: int) -> tuple[socket.socket, FileIO]:
+        """Order a child; return the socket to it, which can be written to at once, and the pipe of its output."""
         ours, theirs = socket.socketpair()
         ours.setblocking(False)
-        self._order(Order(op="fork", child=child), theirs)
-        return ours
+        output, their_output = os.pipe()
+        os.set_blocking(output, False)
+        self._order(Order(op="fork", child=child), (theirs, FileIO(their_output, "w")))
+        return ours, FileIO(output)
 
     def kill(self, child: int) -> None:
         """Order a child's end, and its process group's."""
@@ -102,7 +105,7 @@ class Zygote:
             self._process.kill()
             self._process.wait()
 
-    def _order(self, order: Order, passed: socket.socket | None = None) -> None:
+    def _order(self, order: Order, passed: tuple[Passed, ...] = ()) -> None:
         self._outbox.put(order.encode(), passed)
         if self._process is not None:
             self._flush()
@@ -146,7 +149,7 @@ def _launch(other_end: socket.socket, name: str, preload: str) -> subprocess.Pop
     return subprocess.Popen(
         command,
         stdin=subprocess.DEVNULL,
-        stdout=2 if _is_open(2) else subprocess.DEVNULL,  # what functions print is for the worker's log
+        stdout=2 if _is_open(2) else subprocess.DEVNULL,
         stderr=None if _is_open(2) else subprocess.DEVNULL,
         env=_environment(),
         pass_fds=(number,),

@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Callable, Hashable
 from contextlib import suppress
+from io import FileIO
 
 log = logging.getLogger(__name__)
 
@@ -49,16 +50,18 @@ class Loop:
         if threading.current_thread() is not self._thread:
             self._thread.join()
 
-    def watch(self, sock: socket.socket, on_readable: Callback, on_writable: Callback | None = None) -> None:
-        """Call back while a socket is readable, or writable; replaces what was watched of it before."""
+    def watch(
+        self, sock: socket.socket | FileIO, on_readable: Callback, on_writable: Callback | None = None
+    ) -> None:
+        """Call back while a socket or pipe is readable, or writable; replaces what was watched of it before."""
         events = selectors.EVENT_READ | (selectors.EVENT_WRITE if on_writable else 0)
         if sock in self._selector.get_map():
             self._selector.modify(sock, events, (on_readable, on_writable))
         else:
             self._selector.register(sock, events, (on_readable, on_writable))
 
-    def unwatch(self, sock: socket.socket) -> None:
-        """Stop watching a socket, if it is watched."""
+    def unwatch(self, sock: socket.socket | FileIO) -> None:
+        """Stop watching a socket or pipe, if it is watched."""
         with suppress(KeyError, ValueError):
             self._selector.unregister(sock)
 

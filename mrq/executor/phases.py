@@ -23,6 +23,7 @@ from mrq.core.grouping import Group, merge
 from mrq.core.keys import partition_of
 from mrq.core.model import Phase
 from mrq.errors import MrqError, NotShippable, StoreError
+from mrq.executor.copies import in_one_process
 from mrq.executor.memory import limited
 from mrq.executor.pairs import grouped
 from mrq.executor.skipping import Skips
@@ -185,11 +186,10 @@ def _map(task: _Task, code: Code) -> Iterable[Iterable[Any]]:
     blocks = task.blocks(task.open_input(), task.index)
     elements = [element for block in blocks for element in block]
 
+    @in_one_process
     def mapped(part: list[Any]) -> list[list[Group[Any]]]:
-        returned = (
-            code[0](part) if part or not task.skips.records else []
-        )  # none is called on what is left of no good
-        return _partitioned(grouped(returned), task.assignment.n_reduce)
+        all_were_bad = not part and task.skips.records
+        return _partitioned([] if all_were_bad else grouped(code[0](part)), task.assignment.n_reduce)
 
     yield from _as_user(lambda: task.skips.without_bad(mapped, elements))
     if task.skips.records:
@@ -206,7 +206,7 @@ def _shuffle(task: _Task, code: Code) -> Iterable[Iterable[Group[Any]]]:
 
 def _reduce(task: _Task, code: Code) -> Iterable[Iterable[Any]]:
     blocks = task.blocks(task.open_result(Phase.SHUFFLE, task.index), 0)
-    yield _reduced(blocks, code[1], task.skips)
+    yield _reduced(blocks, in_one_process(code[1]), task.skips)
     if task.skips.records:
         yield task.skips.records
 

@@ -10,23 +10,21 @@ import itertools
 import logging
 import os
 import signal
-import socket
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
 from functools import partial
 
 from mrq.errors import BadMessage
 from mrq.executor import verdict
-from mrq.executor.channel import CHUNK, Inbox, Notice, frame
+from mrq.executor.channel import CHUNK, Notice, frame
+from mrq.executor.children import Child, OnOutcome, Run
 from mrq.executor.helper import Zygote
 from mrq.executor.loop import Loop
+from mrq.executor.output import Keeper, Output
 from mrq.wire import Assignment, Outcome, TaskMessage, decode
 
 log = logging.getLogger(__name__)
-
-OnOutcome = Callable[[Assignment, Outcome], None]
 
 _PRELOAD = ("mrq.store.folder",)
 _KILL_SECONDS = 5.0
@@ -37,38 +35,6 @@ _FORK_SECONDS = 1.0
 """How long a task is held back when no child can be forked, so that it does not come back at once."""
 _RESTART_SECONDS = (0.25, 30.0)
 """The first and the longest wait before a zygote that could not even start is started again."""
-
-
-@dataclass(eq=False, slots=True)
-class _Run:
-    """One call of `Executor.start`."""
-
-    assignment: Assignment
-    timeout: float | None
-    on_outcome: OnOutcome
-
-
-@dataclass(eq=False, slots=True)
-class _Child:
-    """A child process as the worker sees it.
-
-    Attributes:
-        channel: the socket to it.
-        job_id: the job that it belongs to; empty for the spare.
-        run: what it runs now.
-        pid: its process number, once it is forked.
-        verdict: what its run's outcome will be, once its end is ordered.
-        condemned: whether its end is ordered.
-    """
-
-    number: int
-    channel: socket.socket
-    inbox: Inbox = field(default_factory=Inbox)
-    job_id: str = ""
-    run: _Run | None = None
-    pid: int = 0
-    verdict: Outcome | None = None
-    condemned: bool = False
 
 
 class Executor:
@@ -85,13 +51,14 @@ class Executor:
         self._name = name
         self._preload = tuple(dict.fromkeys((*_PRELOAD, *preload)))
         self._numbers = itertools.count()
-        self._children: dict[int, _Child] = {}
-        self._idle: list[_Child] = []  # the one that is idle longest first
-        self._spare: _Child | None = None
+        self._children: dict[int, Child] = {}
+        self._idle: list[Child] = []  # the one that is idle longest first
+        self._spare: Child | None = None
         self._restart_seconds = 0.0
         self._lock = threading.Lock()
-        self._running: dict[_Run, TaskMessage] = {}
+        self._running: dict[Run, TaskMessage] = {}
         self._closed = False
+        self._keeper = Keeper(name)
         self._loop = Loop(f"mrq-executor-{name}")
         self._zygote = self._new_zygote()
         self._loop.post(self._start_zygote)
@@ -102,13 +69,13 @@ class Executor:
         Args:
             assignment: the task and all that it needs.
             timeout: after how many seconds its child is killed.
-            on_outcome: called once, on the executor's I/O thread, when the attempt has ended. It must only
-                enqueue.
+            on_outcome: called once, on a thread of the executor's, when the attempt has ended and what it printed is
+                in the store. It must only enqueue.
 
         Raises:
             RuntimeError: the executor is closed.
         """
-        run = _Run(assignment, timeout, on_outcome)
+        run = Run(assignment, timeout, on_outcome)
         with self._lock:
             if self._closed:
                 raise RuntimeError("the executor is closed")
@@ -130,10 +97,11 @@ class Executor:
             self._closed = True
             self._loop.post(self._end)
         self._loop.join()
+        self._keeper.close()
 
     # ------------------------------------------------------------ tasks, on the I/O thread
 
-    def _begin(self, run: _Run) -> None:
+    def _begin(self, run: Run) -> None:
         job_id = run.assignment.task.job_id
         child = next((idle for idle in self._idle if idle.job_id == job_id), None)
         if child:
@@ -142,6 +110,7 @@ class Executor:
             child, self._spare = self._spare or self._fork(), None
             child.job_id = job_id
         child.run = run
+        child.output.begin(run.assignment.task)
         try:
             child.channel.sendall(frame(run.assignment.encode()))
         except OSError:
@@ -150,7 +119,7 @@ class Executor:
         if self._spare is None:
             self._spare = self._fork()
 
-    def _arm(self, child: _Child) -> None:
+    def _arm(self, child: Child) -> None:
         """Start the clock of a task, when it runs and its child is there."""
         if child.pid and child.run and child.run.timeout is not None and not child.condemned:
             outcome = verdict.timed_out(child.run.timeout)
@@ -160,7 +129,7 @@ class Executor:
         for child in [child for child in self._children.values() if child.job_id == job_id]:
             self._condemn(child, verdict.killed("the job was cancelled"))
 
-    def _condemn(self, child: _Child, outcome: Outcome | None = None) -> None:
+    def _condemn(self, child: Child, outcome: Outcome | None = None) -> None:
         """Order a child's end; the outcome is told when it has come."""
         child.verdict = outcome
         if child.condemned:
@@ -171,7 +140,7 @@ class Executor:
         self._zygote.kill(child.number)
         self._loop.later(child, _KILL_SECONDS, partial(self._drop, child))
 
-    def _drop(self, child: _Child, otherwise: Outcome | None = None) -> None:
+    def _drop(self, child: Child, otherwise: Outcome | None = None) -> None:
         """Forget about a child that has ended; tell its run's outcome: the verdict, if there is one."""
         self._loop.forget(child)
         self._loop.unwatch(child.channel)
@@ -183,18 +152,28 @@ class Executor:
             self._spare = None
         if outcome := child.verdict or otherwise:
             self._finish(child, outcome)
+        self._loop.unwatch(child.output.pipe)
+        child.output.pipe.close()
 
-    def _finish(self, child: _Child, outcome: Outcome) -> None:
+    def _finish(self, child: Child, outcome: Outcome) -> None:
         run, child.run = child.run, None
         if run is None:
             return
+        output = child.output.end()
+        tell = partial(self._tell, run, outcome)
+        if output and outcome.kind != "killed":  # a job that was cancelled may be cleared this moment
+            self._keeper.keep(run.assignment, output, tell)
+        else:
+            tell()
+
+    def _tell(self, run: Run, outcome: Outcome) -> None:
         with self._lock:
             del self._running[run]
         run.on_outcome(run.assignment, outcome)
 
     # ------------------------------------------------------------ what children say
 
-    def _on_data(self, child: _Child) -> None:
+    def _on_data(self, child: Child) -> None:
         try:
             data = child.channel.recv(CHUNK)
             outcomes = [decode(Outcome, body) for body in child.inbox.feed(data)]
@@ -214,14 +193,18 @@ class Executor:
         if not data:
             self._on_eof(child)
 
-    def _on_eof(self, child: _Child) -> None:
+    def _on_output(self, child: Child) -> None:
+        if child.output.read() == b"":
+            self._loop.unwatch(child.output.pipe)  # nobody has the other end any more
+
+    def _on_eof(self, child: Child) -> None:
         # Most likely it is ending, and the zygote will say how; else its function closed what is not its own.
         self._loop.unwatch(child.channel)
         if not child.condemned:
             outcome = verdict.misused(EOFError("it is closed"))
             self._loop.later(child, _EOF_SECONDS, partial(self._condemn, child, outcome))
 
-    def _on_child_outcome(self, child: _Child, outcome: Outcome) -> None:
+    def _on_child_outcome(self, child: Child, outcome: Outcome) -> None:
         if child.condemned:
             # What is committed is committed, in time or not; but of a cancelled job nobody wants to know.
             if child.verdict and child.verdict.kind == "timeout" and outcome.kind == "done":
@@ -257,7 +240,7 @@ class Executor:
         else:
             self._on_exit(child, notice.status)
 
-    def _on_exit(self, child: _Child, status: int) -> None:
+    def _on_exit(self, child: Child, status: int) -> None:
         with suppress(OSError):
             self._on_data(child)  # its last words may still be unread
         self._drop(child, verdict.ended(status))
@@ -285,10 +268,12 @@ class Executor:
                     os.killpg(child.pid, signal.SIGKILL)
             self._drop(child, verdict.killed("the worker's helper, which forks its processes, has ended"))
 
-    def _fork(self) -> _Child:
+    def _fork(self) -> Child:
         number = next(self._numbers)
-        child = _Child(number, self._zygote.fork(number))
+        channel, pipe = self._zygote.fork(number)
+        child = Child(number, channel, Output(pipe))
         self._children[number] = child
+        self._loop.watch(pipe, partial(self._on_output, child))
         self._loop.watch(child.channel, partial(self._on_data, child))
         return child
 

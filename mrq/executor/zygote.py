@@ -26,6 +26,7 @@ from pathlib import Path
 from mrq.errors import BadMessage
 from mrq.executor import child as child_process
 from mrq.executor.channel import CHUNK, Inbox, Notice, Order, frame
+from mrq.executor.streams import Streams
 from mrq.wire import decode
 
 _PR_SET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER = 1, 36  # <linux/prctl.h>
@@ -34,7 +35,7 @@ _PASSED_AT_ONCE = 64
 _GC_THRESHOLD = (500_000, 20, 50)
 """Map functions make millions of tuples that live: looking for cycles after every 700 took a fifth of their time."""
 _HIGH = 900
-"""From which number on a child's channel is: out of the way of functions that close low ones."""
+"""From which number on a child's descriptors are: out of the way of functions that close low ones."""
 
 
 def main(control: int, worker: int, preload: list[str]) -> None:
@@ -47,8 +48,6 @@ def main(control: int, worker: int, preload: list[str]) -> None:
     """
     for name in preload:
         importlib.import_module(name)
-    # Lines of a child that dies at once would be lost in a buffer.
-    sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]  # a TextIOWrapper at the start
     sys.argv = ["mrq-task"]
     gc.collect()
     gc.freeze()  # the collector would write to pages that all children share
@@ -124,20 +123,21 @@ class Zygote:
         for body in bodies:
             order = decode(Order, body)
             if order.op == "fork":
-                self._fork(order.child, self._sockets.popleft())
+                self._fork(order.child, self._sockets.popleft(), self._sockets.popleft())
             elif pid := self._pids.get(order.child):
                 _kill(pid)
 
-    def _fork(self, child: int, channel: int) -> None:
+    def _fork(self, child: int, channel: int, output: int) -> None:
         try:
             pid = os.fork()
         except OSError as error:
             self._tell(Notice(op="failed", child=child, message=str(error)))
         else:
             if pid == 0:
-                self._become_child(child, channel)
+                self._become_child(child, channel, output)
             self._pids[child] = pid
         os.close(channel)
+        os.close(output)
 
     # ------------------------------------------------------------ deaths
 
@@ -161,7 +161,7 @@ class Zygote:
 
     # ------------------------------------------------------------ in the new child
 
-    def _become_child(self, child: int, channel: int) -> None:
+    def _become_child(self, child: int, channel: int, output: int) -> None:
         """Leave everything of the zygote's behind, serve, and never return."""
         status = 1
         try:
@@ -180,7 +180,8 @@ class Zygote:
             self._selector.close()
             for held in self._held:
                 held.close()
-            child_process.serve(socket.socket(fileno=_only(channel)))
+            output, log, channel = _only(output, 2, channel)
+            child_process.serve(socket.socket(fileno=channel), Streams(output, log))
             status = 0
         except BaseException:
             sys.excepthook(*sys.exc_info())
@@ -194,15 +195,16 @@ def _volunteer() -> None:
         Path("/proc/self/oom_score_adj").write_text("500")
 
 
-def _only(channel: int) -> int:
-    """Close every file descriptor but the standard three and the channel; return the channel's new number."""
+def _only(*numbers: int) -> list[int]:
+    """Close every file descriptor but the standard three and these; return the new numbers of these."""
     limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
-    high = fcntl.fcntl(channel, fcntl.F_DUPFD_CLOEXEC, min(_HIGH, max(3, limit - 8)))
+    high = min(_HIGH, max(3, limit - 8))
+    kept = [fcntl.fcntl(number, fcntl.F_DUPFD_CLOEXEC, high) for number in numbers]
     for name in os.listdir("/dev/fd"):
-        if int(name) > 2 and int(name) != high:
+        if int(name) > 2 and int(name) not in kept:
             with suppress(OSError):  # the listing's own
                 os.close(int(name))
-    return high
+    return kept
 
 
 def _ended(pids: list[int]) -> list[tuple[int, int]]:

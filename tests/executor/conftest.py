@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from mrq import code, layout
+from mrq import code, layout, raised
 from mrq.blob import Signer, new_key
 from mrq.core.model import Phase
 from mrq.executor.pool import Executor
@@ -99,7 +99,7 @@ class Bench:
 
     def error(self, outcome: Outcome, job_id: str = "job_1") -> BaseException:
         """Load what a task raised, as the client does."""
-        return code.load_error(self.store.read(outcome.path), Signer(self.key, job_id), Phase.MAP, 0)
+        return raised.load_error(self.store.read(outcome.path), Signer(self.key, job_id), Phase.MAP, 0)
 
 
 @pytest.fixture

@@ -48,7 +48,7 @@ def test_a_socket_travels_with_its_body_and_is_closed_here() -> None:
     passed, peer = socket.socketpair()
     with ours, theirs, peer:
         outbox = Outbox()
-        outbox.put(b"take this", passed)
+        outbox.put(b"take this", (passed,))
         assert outbox.flush(ours)
         assert passed.fileno() == -1
         data, numbers, _, _ = socket.recv_fds(theirs, 100, 4)

@@ -17,7 +17,7 @@ from typing import Any
 import cloudpickle
 import pytest
 
-from mrq import code
+from mrq import code, raised
 from mrq.blob import Signer, new_key
 from mrq.core.model import Phase
 from mrq.errors import BadSignature, NotShippable, RemoteError
@@ -184,26 +184,26 @@ def test_keys_of_a_local_dataclass_are_equal_across_children(bench: Bench) -> No
 def test_an_exceptions_blob_is_bound_to_job_phase_and_task() -> None:
     """Read for another task, or with another key, it does not open; nothing is unpickled."""
     signer = Signer(new_key(), "job_1")
-    blob = code.dump_error(KeyError("x"), signer, Phase.MAP, 3, 1)
-    assert repr(code.load_error(blob, signer, Phase.MAP, 3)) == "KeyError('x')"
+    blob = raised.dump_error(KeyError("x"), signer, Phase.MAP, 3, 1)
+    assert repr(raised.load_error(blob, signer, Phase.MAP, 3)) == "KeyError('x')"
     for other, phase, index in (
         (signer, Phase.MAP, 4),
         (signer, Phase.REDUCE, 3),
         (Signer(new_key(), "job_1"), Phase.MAP, 3),
     ):
         with pytest.raises(BadSignature):
-            code.load_error(blob, other, phase, index)
+            raised.load_error(blob, other, phase, index)
 
 
 def test_an_exception_of_a_module_that_the_client_lacks_is_told_by_its_repr(helpers: ModuleType) -> None:
     """It was pickled by name where that module is; here it becomes a RemoteError with the traceback."""
     helpers.Odd = type("Odd", (Exception,), {"__module__": "bench_helper", "__qualname__": "Odd"})
     signer = Signer(new_key(), "job_1")
-    blob = code.dump_error(helpers.Odd("strange"), signer, Phase.MAP, 0, 2)
+    blob = raised.dump_error(helpers.Odd("strange"), signer, Phase.MAP, 0, 2)
     del sys.modules["bench_helper"]
     sys.path.pop(0)
     importlib.invalidate_caches()
-    error = code.load_error(blob, signer, Phase.MAP, 0)
+    error = raised.load_error(blob, signer, Phase.MAP, 0)
     assert isinstance(error, RemoteError)
     assert (error.attempts, "Odd('strange')" in str(error)) == (2, True)
 
