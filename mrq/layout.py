@@ -74,15 +74,14 @@ def output(task: TaskMessage, run: str) -> str:
     return f"{outputs(task.job_id)}/{_attempt_name(task)}-{run}"
 
 
-def attempt_of(job_id: str, name: str) -> TaskMessage | None:
-    """Return the attempt that a file is of, by its name; None when no attempt's file is called so."""
-    try:
-        phase, index, epoch, attempt, _ = name.split("-", 4)
-        return TaskMessage(
-            job_id=job_id, phase=Phase(phase), index=int(index), epoch=int(epoch), attempt=int(attempt)
-        )
-    except ValueError:
-        return None
+def attempt_of(name: str) -> tuple[Phase, int, int, int]:
+    """Return phase, index, epoch and attempt of a file of a run's, by its name.
+
+    Raises:
+        ValueError: no run's file is called so.
+    """
+    phase, index, epoch, attempt, *_ = name.split("-", 4)
+    return Phase(phase), int(index), int(epoch), int(attempt)
 
 
 def manifest(job_id: str) -> str:

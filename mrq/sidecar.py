@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -136,23 +137,28 @@ def read_output(store: Store, signer: Signer, task: tuple[Phase, int] | None = N
         task: of that task's last attempt that printed something only.
     """
     folder = layout.outputs(signer.job_id)
-    files = [
-        (attempt, f"{folder}/{file.name}")
-        for file in store.list(folder)
-        if (attempt := layout.attempt_of(signer.job_id, file.name))
-    ]
-    files.sort(key=lambda file: (PHASES.index(file[0].phase), file[0].index, file[0].epoch, file[0].attempt))
+    names = _in_order(file.name for file in store.list(folder))
     if task is not None:
-        files = [file for file in files if (file[0].phase, file[0].index) == task][-1:]
+        names = [name for name in names if layout.attempt_of(name)[:2] == task][-1:]
     with ThreadPoolExecutor(_READERS) as pool:
-        return [
-            line for part in pool.map(lambda file: _read_output(store, signer, *file), files) for line in part
-        ]
+        return [line for part in pool.map(partial(_read_output, store, signer), names) for line in part]
 
 
-def _read_output(store: Store, signer: Signer, task: TaskMessage, path: str) -> list[Printed]:
+def _in_order(names: Iterable[str]) -> list[str]:
+    """Return the names of runs' files by phase, task, epoch and attempt; a stray file is none of ours."""
+    found = {}
+    for name in names:
+        with suppress(ValueError):
+            phase, *numbers = layout.attempt_of(name)
+            found[name] = (PHASES.index(phase), *numbers)
+    return sorted(found, key=lambda name: found[name])
+
+
+def _read_output(store: Store, signer: Signer, name: str) -> list[Printed]:
+    path = f"{layout.outputs(signer.job_id)}/{name}"
     output = decode(TaskOutput, signer.open("output", path, store.read(path)))
     lines = output.lines
     if output.left_out:
         lines = [f"[{output.left_out} earlier lines are left out]", *lines]
-    return [Printed(signer.job_id, f"{task.phase.value} {task.index}", task.attempt, line) for line in lines]
+    phase, index, _, attempt = layout.attempt_of(name)
+    return [Printed(signer.job_id, f"{phase.value} {index}", attempt, line) for line in lines]
