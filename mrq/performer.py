@@ -148,6 +148,8 @@ class Performer:
         n_skipped = sum(entry.records for entry in skipped)
         if n_skipped <= most:
             digest = self._write_manifest(owned, signer, skipped)
+            # Before the record: nobody comes back to a job that has ended, should this master die before `Forget`.
+            self._store.delete(layout.attempts(owned.job_id))
             self._end(owned, JobState.COMPLETED, manifest_digest=digest)
             return
         last = skipped[-1]

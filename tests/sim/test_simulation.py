@@ -14,10 +14,9 @@ from tests.sim.mutations import BEGIN, DOCS, END, MUTATIONS, caught
 from tests.sim.schedule import run
 
 SCHEDULES = 5_000 if os.environ.get("CI") else 300
-"""Fewer where somebody waits for the tests. 10,000 fit five minutes of two idle cores, and are due when the fault that
-`test_one_attempt_twice` and seed 5166 show is mended."""
+"""Fewer where somebody waits for the tests."""
 
-ONCE_BROKEN = (51, 219, 297, 304, 376, 414, 495, 728, 938, 2007)
+ONCE_BROKEN = (51, 219, 297, 304, 376, 414, 495, 728, 938, 2007, 4597, 4730, 5166)
 """Seeds that showed a fault of mrq's, now mended."""
 
 TOLERANCE = 3000
