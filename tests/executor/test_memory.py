@@ -68,6 +68,13 @@ def test_a_task_within_its_limit_is_left_alone_however_often(
     assert future.result(60) == plain(data, count_characters, add_up)
 
 
+def test_mrqs_own_work_fits_beside_the_least_limit(cluster: mrq.EmbeddedCluster) -> None:
+    """Reading, merging on eight threads, and writing: a job of forty splits that takes next to nothing itself."""
+    data = ["ab"] * 400
+    future = cluster.mapreduce(data, count_characters, add_up, 40, n_reducers=3, memory_limit=MIB)
+    assert future.result(60) == plain(data, count_characters, add_up)
+
+
 def test_too_much_memory_in_reduce_is_told_of_reduce(cluster: mrq.EmbeddedCluster) -> None:
     """The advice is another one there."""
 

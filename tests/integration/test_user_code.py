@@ -56,6 +56,8 @@ def test_a_task_that_takes_too_much_memory_says_so_and_hurts_nobody(start: Start
         client.mapreduce(DATA, takes_200_mib, add_up, 1).result(60)
     enough = client.mapreduce(DATA, takes_200_mib, add_up, 1, memory_limit=400 * MIB)
     assert enough.result(60) == sibling.result(60) == plain(DATA, count_characters, add_up)
+    modest = client.mapreduce(DATA, count_characters, add_up, 20, n_reducers=2, memory_limit=MIB)
+    assert modest.result(60) == plain(DATA, count_characters, add_up), "mrq's own work does not count"
 
 
 def test_bad_records_are_skipped_up_to_the_bound_and_kept(start: Start) -> None:
