@@ -22,7 +22,7 @@ from selenium.webdriver.support.ui import Select, WebDriverWait
 
 T = TypeVar("T")
 
-PATIENCE = 60.0
+PATIENCE = 180.0
 """Seconds that a page may take; it renews itself every five."""
 SIZE = (1180, 760)
 FLAGS = (
@@ -148,7 +148,7 @@ class ManagementPages:
         end = time.monotonic() + PATIENCE
         while True:
             try:
-                return act(PATIENCE / 5)
+                return act(PATIENCE / 10)
             except WebDriverException:
                 if time.monotonic() > end:
                     raise
@@ -159,7 +159,7 @@ class ManagementPages:
         self.chrome.get(f"{self.url}/{place}")
         return self.find(selector, by, seconds)
 
-    def find(self, selector: str, by: str = By.CSS_SELECTOR, seconds: float = PATIENCE / 5) -> WebElement:
+    def find(self, selector: str, by: str = By.CSS_SELECTOR, seconds: float = PATIENCE / 10) -> WebElement:
         """Return an element as soon as it is there."""
         found: WebElement = self.wait(lambda: self.chrome.find_element(by, selector), selector, seconds)
         return found

@@ -89,8 +89,12 @@ def test_the_pages_show_a_jobs_queues_their_consumers_and_a_task_message(
     said = pages.log_in(*login)
     assert said == f"User {settings.username}"
 
-    pages.open_queues(PREFIX)
-    seen = pages.wait(lambda: under_way(pages.queues()), "two tasks in hand and others queued")
+    def shown(seconds: float) -> dict[str, dict[str, str]]:
+        """Open the page and watch it renew itself; a browser that lost a load would show it as it was for ever."""
+        pages.open_queues(PREFIX)
+        return pages.wait(lambda: under_way(pages.queues()), "two tasks in hand and others queued", seconds)
+
+    seen = pages.persist(shown)
     assert {name: row["Consumers"] for name, row in seen.items()} == {
         f"{PREFIX}.map": "2",
         f"{PREFIX}.shuffle": "2",

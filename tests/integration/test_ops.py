@@ -192,9 +192,9 @@ def test_the_doctor_finds_what_is_done_to_a_cluster(
     cluster, gate = start(n_masters=1, n_workers=1), Gate(tmp_path)
     future = held(cluster, gate)
     cluster.worker_of(future.job_id, Phase.MAP)
-    eventually(lambda: found() == {}, "nothing is wrong")
-    code, diagnosis = ask(capfd, "doctor")
-    assert (code, diagnosis) == (0, {"findings": [], "unchecked": {}})
+    # RabbitMQ's pages lag behind: for a moment a queue may be shown without the consumer that it has, or had.
+    healthy = (0, {"findings": [], "unchecked": {}})
+    eventually(lambda: ask(capfd, "doctor") == healthy, "nothing is wrong")
 
     store = cluster.client._store
     store.write("jobs/job_99/code", b"nobody's")
