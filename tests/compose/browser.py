@@ -47,6 +47,7 @@ def browser(profile: Path) -> Iterator[Chrome]:
     for flag in (*FLAGS, f"--user-data-dir={profile}", f"--window-size={SIZE[0]},{SIZE[1]}"):
         options.add_argument(flag)
     chrome = Chrome(options=options, service=ChromeService(executable_path=driver))
+    chrome.set_page_load_timeout(PATIENCE / 10)  # or a load that was lost would be waited for five minutes
     try:
         yield chrome
     finally:
