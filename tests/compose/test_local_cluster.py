@@ -19,6 +19,7 @@ from mrq.errors import AuthenticationFailed, JobError, Unavailable
 from mrq.future import JobFuture
 from mrq.local import Network
 from mrq.local.engine import Engine, hostname
+from mrq.local.login import ELSEWHERE
 from mrq.local.state import StateFile, project
 from tests.compose.network import ROOT, eventually
 from tests.jobs import WORDS, add_up, count_characters, plain
@@ -33,12 +34,12 @@ RUNS = "runs"
 
 @pytest.fixture(scope="module")
 def home(images: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """A state folder of the tests' own, and masters that are succeeded soon."""
+    """A state folder of the tests' own, no other servers named, and masters that are succeeded soon."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_STATE_HOME", str(tmp_path_factory.mktemp("state")))
         patch.setenv("MRQ_ZOOKEEPER_SESSION_TIMEOUT", "4")
         patch.setenv("MRQ_RECONCILE_AFTER", "6")
-        for name in ("MRQ_USERNAME", "MRQ_PASSWORD"):
+        for name in ("MRQ_USERNAME", "MRQ_PASSWORD", *ELSEWHERE):  # the native servers' are not meant
             patch.delenv(name, raising=False)
         yield
 
