@@ -12,7 +12,7 @@ from mrq.errors import NotShippable
 
 _RAW, _DEFLATED = 0, 1
 _SAMPLE_BYTES = 4096
-_WORTH = 0.85  # of its size: what deflating must at least bring it to
+_WORTH = 0.5  # of its size: what deflating must at least bring it to; less is not worth its time on a LAN
 
 _MOST_AT_ONCE = 256  # records in one pickle
 _FEW = 16  # records taken before their size is looked at
