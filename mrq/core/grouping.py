@@ -2,13 +2,14 @@
 
 A map task groups what the user's function returned; a shuffle task merges what the map tasks grouped. Values
 stay in the order of the input, and a group's key is the one that came first: of ``(1, "a"), (True, "b")`` comes
-``(1, ["a", "b"])``.
+``(1, ["a", "b"])``. On its way a group is one row, or several if it has many values.
 """
 
 from __future__ import annotations
 
+import sys
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from itertools import chain, groupby
 from typing import Any, Generic, TypeVar
@@ -88,32 +89,73 @@ def _rank(row: tuple[Any, Any]) -> int:
     return order_of_first(row)[0]
 
 
-def merge(streams: Iterable[Iterable[Sequence[Group[V]]]]) -> Iterator[Group[V]]:
+PIECE = 4096
+"""How many values a row holds at most; a key that has more has more rows."""
+_PIECE_BYTES = 256 * 1024
+"""About how many bytes of values a row holds at most, as far as a first value's own size tells."""
+_FEW = 16
+"""Values that are one row in any case."""
+
+Row = Group[V] | list[V]
+"""A group, or more values of the group before it: so no row need be held that has all values of a frequent key."""
+
+
+def cut(groups: Iterable[Group[V]]) -> Iterator[Row[V]]:
+    """Return groups as rows of a few thousand values each."""
+    for key, values in groups:
+        if len(values) <= _FEW or len(values) <= (most := _piece_length(values)):
+            yield key, values
+            continue
+        yield key, values[:most]
+        for start in range(most, len(values), most):
+            yield values[start : start + most]
+
+
+def _piece_length(values: list[Any]) -> int:
+    return max(_FEW, min(PIECE, _PIECE_BYTES // sys.getsizeof(values[0])))
+
+
+def merge(streams: Iterable[Iterable[Sequence[Row[V]]]]) -> Iterator[Row[V]]:
     """Merge sorted groups: the values of one key are joined in the order of the streams.
 
-    Streams come in blocks, so that sorting happens natively, a block at a time: what is not above the smallest of
-    the blocks' last keys can be sorted and handed on, for nothing yet to come belongs before it or to it. One block
-    of each stream is held. Opaque keys, which come last, are held until the end: only ``==`` can tell which belong
-    together.
+    Streams come in blocks, so that sorting happens natively, a block at a time: what is below the smallest of the
+    blocks' last keys can be sorted and handed on, for nothing yet to come belongs before it or to it. That last key
+    may go on in the next blocks: its rows are handed on stream by stream. One block of each stream is held. Opaque
+    keys, which come last, are held until the end: only ``==`` can tell which belong together.
 
     Args:
-        streams: what `group` returned for one input each, cut into blocks of any size.
+        streams: the rows of what `group` returned for one input each, cut into blocks of any size.
     """
     cursors = [_Cursor(iter(stream)) for stream in streams]
     while alive := [cursor for cursor in cursors if cursor.fill()]:
         bound = min(cursor.last for cursor in alive)
-        yield from _joined(
-            [found for cursor in alive if cursor.first <= bound for found in cursor.take(bound)]
-        )
-    yield from group((key, value) for cursor in cursors for key, values in cursor.opaque for value in values)
+        below = [row for cursor in alive if cursor.first < bound for row in cursor.take(bisect_left, bound)]
+        yield from cut(_joined(below))
+        at = [cursor for cursor in alive if cursor.fill() and cursor.first == bound]
+        yield from _going_on(at[0].key, (values for cursor in at for values in cursor.all_of(bound)))
+    yield from cut(
+        group((key, value) for cursor in cursors for key, values in cursor.opaque for value in values)
+    )
 
 
-def _joined(rows: list[Group[V]]) -> Iterator[Group[V]]:
-    order = order_of_rows(rows)
-    rows.sort(key=order)
-    for _, same in groupby(rows, order):
+def _joined(groups: list[Group[V]]) -> Iterator[Group[V]]:
+    order = order_of_rows(groups)
+    groups.sort(key=order)
+    for _, same in groupby(groups, order):
         (key, values), *rest = same
         yield key, list(chain(values, *(more for _, more in rest))) if rest else values
+
+
+def _going_on(key: Any, lists: Iterable[list[V]]) -> Iterator[Row[V]]:
+    """Return the rows of a group whose values come list by list, and never are there all together."""
+    held: list[V] = []
+    row: Row[V] = key, held
+    for values in lists:
+        if held and len(held) + len(values) > _piece_length(held):
+            yield row
+            row = held = []
+        held += values
+    yield row
 
 
 class _Cursor(Generic[V]):
@@ -128,20 +170,36 @@ class _Cursor(Generic[V]):
     first: OrderKey
     last: OrderKey
 
-    def __init__(self, stream: Iterator[Sequence[Group[V]]]) -> None:
+    def __init__(self, stream: Iterator[Sequence[Row[V]]]) -> None:
         self.opaque: list[Group[V]] = []
         self._stream = stream
         self._block: Sequence[Group[V]] = ()
         self._next = 0
+        self._last_key: Any = None
+
+    @property
+    def key(self) -> Any:
+        """The key of the first group held, as it came."""
+        return self._block[self._next][0]
 
     def fill(self) -> bool:
         """Hold a group that is not opaque; False when the stream has no more."""
         while self._next == len(self._block):
-            block = next(self._stream, None)
-            if block is None:
+            rows = next(self._stream, None)
+            if rows is None:
                 return False
-            self._hold(block)
+            self._hold(self._with_keys(rows))
         return True
+
+    def _with_keys(self, rows: Sequence[Row[V]]) -> Sequence[Group[V]]:
+        """Give rows that go on the key that they belong to."""
+        groups: list[Group[V]] = []
+        for row in rows:
+            if type(row) is list:
+                row = self._last_key, row
+            groups.append(row)  # type: ignore[arg-type]  # what is no list is a group
+            self._last_key = row[0]
+        return groups
 
     def _hold(self, block: Sequence[Group[V]]) -> None:
         end = bisect_left(block, OPAQUE, key=_rank)
@@ -150,9 +208,15 @@ class _Cursor(Generic[V]):
         if end:
             self.first, self.last = order_of_first(block[0]), order_of_first(block[end - 1])
 
-    def take(self, bound: OrderKey) -> Sequence[Group[V]]:
-        """Let go of the groups up to and with that key."""
-        start, self._next = self._next, bisect_right(self._block, bound, lo=self._next, key=order_of_first)
+    def take(self, bisect: Callable[..., int], bound: OrderKey) -> Sequence[Group[V]]:
+        """Let go of the groups up to that key: without it by `bisect_left`, with it by `bisect_right`."""
+        start, self._next = self._next, bisect(self._block, bound, lo=self._next, key=order_of_first)
         if self._next < len(self._block):
             self.first = order_of_first(self._block[self._next])
         return self._block[start : self._next]
+
+    def all_of(self, bound: OrderKey) -> Iterator[list[V]]:
+        """Let go of that key's values, also in blocks to come."""
+        while self.fill() and self.first == bound:
+            for _, values in self.take(bisect_right, bound):
+                yield values

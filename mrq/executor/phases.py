@@ -19,7 +19,7 @@ from typing import Any, NamedTuple, TypeVar
 
 from mrq import inputs, layout, serial, sidecar
 from mrq.blob import Signer
-from mrq.core.grouping import Group, merge
+from mrq.core.grouping import Group, Row, cut, merge
 from mrq.core.keys import partition_of
 from mrq.core.model import Phase
 from mrq.errors import MrqError, NotShippable, StoreError
@@ -27,6 +27,7 @@ from mrq.executor.copies import in_one_process
 from mrq.executor.memory import limited
 from mrq.executor.pairs import grouped
 from mrq.executor.skipping import Skips
+from mrq.executor.values import gathered
 from mrq.ports import Store
 from mrq.segment import CHUNK_BYTES, SegmentReader, SegmentSummary, SegmentWriter
 from mrq.spool import write_whole
@@ -187,7 +188,7 @@ def _map(task: _Task, code: Code) -> Iterable[Iterable[Any]]:
     elements = [element for block in blocks for element in block]
 
     @in_one_process
-    def mapped(part: list[Any]) -> list[list[Group[Any]]]:
+    def mapped(part: list[Any]) -> list[Iterator[Row[Any]]]:
         all_were_bad = not part and task.skips.records
         return _partitioned([] if all_were_bad else grouped(code[0](part)), task.assignment.n_reduce)
 
@@ -196,7 +197,7 @@ def _map(task: _Task, code: Code) -> Iterable[Iterable[Any]]:
         yield task.skips.records
 
 
-def _shuffle(task: _Task, code: Code) -> Iterable[Iterable[Group[Any]]]:
+def _shuffle(task: _Task, code: Code) -> Iterable[Iterable[Row[Any]]]:
     del code  # it only had to be loaded
     lengths = _map_results(task)
     with ThreadPoolExecutor(min(_READERS, len(lengths)) or 1) as pool:
@@ -226,11 +227,11 @@ def _reason(error: NotShippable) -> BaseException:
     return cause or error
 
 
-def _partitioned(groups: list[Group[Any]], n: int) -> list[list[Group[Any]]]:
+def _partitioned(groups: list[Group[Any]], n: int) -> list[Iterator[Row[Any]]]:
     partitions: list[list[Group[Any]]] = [[] for _ in range(n)]
     for row in groups:
         partitions[partition_of(row[0], n)].append(row)
-    return partitions
+    return [cut(partition) for partition in partitions]
 
 
 def _map_results(task: _Task) -> list[int]:
@@ -253,9 +254,9 @@ def _stream(task: _Task, index: int, length: int) -> Iterator[list[Any]]:
 
 
 def _reduced(
-    blocks: Iterable[list[Group[Any]]], reduce_func: ReduceFunction, skips: Skips
+    blocks: Iterable[list[Row[Any]]], reduce_func: ReduceFunction, skips: Skips
 ) -> Iterator[tuple[Any, Any]]:
-    for position, (key, values) in enumerate(chain.from_iterable(blocks)):
+    for position, (key, values) in enumerate(gathered(chain.from_iterable(blocks))):
         try:
             y = reduce_func(values)
         except (Exception, SystemExit) as error:

@@ -7,6 +7,7 @@ import pickle
 import subprocess
 import sys
 from collections import Counter, OrderedDict, defaultdict, namedtuple
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, time, timedelta, timezone
 from decimal import Decimal
@@ -22,7 +23,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mrq.core.grouping import group, merge
+from mrq.core import grouping
+from mrq.core.grouping import PIECE, cut, group, merge
 from mrq.core.keys import order_key, partition_of, sorted_by_key
 from mrq.core.kinds import OPAQUE
 
@@ -362,17 +364,49 @@ def test_groups_are_what_comparing_each_with_each_gives(rows: list[tuple[Any, in
     assert all(a is b for (a, _), (b, _) in zip(found, expected, strict=True))
 
 
-@given(st.lists(pairs, max_size=4), st.integers(1, 3))
-def test_merging_groups_is_grouping_all(inputs: list[list[tuple[Any, int]]], size: int) -> None:
-    """group(a + b) == merge(group(a), group(b)), however the blocks are cut."""
-    streams = []
-    for rows in inputs:
-        found = group(rows)
-        streams.append([found[i : i + size] for i in range(0, len(found), size)])
-    merged = list(merge(streams))
-    expected = group(row for rows in inputs for row in rows)
-    assert [values for _, values in merged] == [values for _, values in expected]
-    assert all(a == b for (a, _), (b, _) in zip(merged, expected, strict=True))
+def whole(rows: Iterable[Any]) -> list[tuple[Any, list[Any]]]:
+    """Put groups together again that came as several rows."""
+    groups: list[tuple[Any, list[Any]]] = []
+    for row in rows:
+        if isinstance(row, tuple):
+            groups.append((row[0], list(row[1])))
+        else:
+            groups[-1][1].extend(row)
+    return groups
+
+
+@given(st.lists(pairs, max_size=4), st.integers(1, 3), st.integers(1, 3))
+def test_merging_groups_is_grouping_all(inputs: list[list[tuple[Any, int]]], size: int, most: int) -> None:
+    """group(a + b) == merge(group(a), group(b)), however groups are cut into rows and rows into blocks."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(grouping, "PIECE", most)
+        patch.setattr(grouping, "_FEW", 1)
+        streams = []
+        for pairs in inputs:
+            rows = list(cut(group(pairs)))
+            streams.append([rows[i : i + size] for i in range(0, len(rows), size)])
+        merged = list(merge(streams))
+    expected = group(pair for pairs in inputs for pair in pairs)
+    assert [values for _, values in whole(merged)] == [values for _, values in expected]
+    assert all(a == b for (a, _), (b, _) in zip(whole(merged), expected, strict=True))
+    assert max((len(row if isinstance(row, list) else row[1]) for row in merged), default=0) <= most
+
+
+def test_a_frequent_key_is_merged_piece_by_piece() -> None:
+    """Of a key that fills block after block, the merge has read little more than it has handed on."""
+    n_blocks, read = 50, 0
+
+    def stream(value: int) -> Iterator[list[Any]]:
+        nonlocal read
+        for number in range(n_blocks):
+            read += PIECE
+            yield [("a", [value] * PIECE) if number == 0 else [value] * PIECE]
+
+    handed = []
+    for row in merge([stream(0), stream(1)]):
+        handed += row if isinstance(row, list) else row[1]
+        assert read - len(handed) <= 3 * PIECE
+    assert handed == [0] * n_blocks * PIECE + [1] * n_blocks * PIECE
 
 
 def test_a_merge_leaves_what_it_was_given_as_it_was() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 import traceback
 from collections.abc import Iterator
 from pathlib import Path
@@ -35,7 +36,11 @@ def again(client: JobClient, job_id: str, task: str, **more: Any) -> replay.Repl
 
 
 def files(cluster: mrq.EmbeddedCluster) -> dict[str, tuple[bytes, int]]:
-    """Return all that the store holds, with the times of writing."""
+    """Return all that the store holds, with the times of writing, once what ended jobs left is cleared away."""
+    deadline = time.monotonic() + 30
+    while list(cluster._root.glob("files/jobs/*/attempts")):
+        assert time.monotonic() < deadline, "attempts are left"
+        time.sleep(0.01)
     found = [path for path in cluster._root.rglob("*") if path.is_file()]
     return {str(path): (path.read_bytes(), path.stat().st_mtime_ns) for path in found}
 
