@@ -220,7 +220,7 @@ class Master:
         now = self._inbox.now()
         for job_id, owned in list(self._jobs.items()):
             if owned.job.again or owned.job.outstanding:  # something to try again, or perhaps a straggler
-                self._apply(job_id, Tick(now))
+                self._apply(job_id, Tick(now, others=len(self._workers) > 1))
 
     # ------------------------------------------------------------ news
 

@@ -12,7 +12,7 @@ from mrq.blob import Signer
 from mrq.board import Board
 from mrq.broker.topology import Topology
 from mrq.config import Settings
-from mrq.core.commands import Cancel, Command, Fail, Finish, Forget, Persist, Publish
+from mrq.core.commands import Cancel, Command, Fail, Finish, Forget, Persist, Publish, Revoke
 from mrq.core.model import PHASES, Job, JobState, Phase
 from mrq.errors import BrokerUnavailable
 from mrq.ports import Broker, Message, Store
@@ -91,6 +91,9 @@ class Performer:
         match command:
             case Persist(state):
                 owned.held = self._registry.amend(owned.job_id, owned.held, owned.epoch, state=state)
+            case Revoke(phase, index):
+                task_id = f"{owned.job_id}/{phase.value}/{index}"
+                self._order(Control(job_id=owned.job_id, order="revoke", task_id=task_id))
             case Finish():
                 self._finish(owned)
             case Fail(failure):
@@ -123,6 +126,9 @@ class Performer:
             backup=command.backup,
         )
         return envelope.task(self._topology, task)
+
+    def _order(self, order: Control) -> None:
+        self._confirmed([envelope.control(self._topology, order)])
 
     def _confirmed(self, messages: list[Message]) -> None:
         try:
@@ -177,7 +183,7 @@ class Performer:
         """End what still runs of the job, and clear away what no one will read."""
         self.show(owned)
         if owned.job.state is not JobState.COMPLETED:
-            self._confirmed([envelope.control(self._topology, Control(job_id=owned.job_id, order="cancel"))])
+            self._order(Control(job_id=owned.job_id, order="cancel"))
         self._store.delete(layout.attempts(owned.job_id))
 
     def _write_manifest(self, owned: Owned, signer: Signer, skipped: list[SkippedEntry]) -> str:

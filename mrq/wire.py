@@ -84,7 +84,8 @@ class Outcome(Wire):
     Attributes:
         kind: ``done``: a result is committed (perhaps another attempt's); ``raised``: the user's function did;
             ``timeout``: the child was killed for taking too long; ``crashed``: the child ended by itself;
-            ``refused``: this task can't run at all; ``killed``: the job was cancelled.
+            ``refused``: this task can't run at all; ``killed``: by no fault of its own, as when the job was
+            cancelled, or another attempt has committed.
         digest: of the committed file.
         type: class of what was raised, or what ended the child.
         message: for people; shortened to a few hundred characters.
@@ -115,10 +116,15 @@ class Report(Wire):
 
 
 class Control(Wire):
-    """Master to all workers: kill what runs of this job, or say that it still runs."""
+    """Master to all workers: kill what runs of this job, or of a task that is committed; or say what still runs.
+
+    Attributes:
+        task_id: which task to revoke, as in ``job_7/map/3``.
+    """
 
     job_id: str
-    order: Literal["cancel", "report"]
+    order: Literal["cancel", "report", "revoke"]
+    task_id: str = ""
 
 
 # ---------------------------------------------------------------- records

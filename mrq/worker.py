@@ -54,10 +54,11 @@ class _Loans:
 
 @dataclass(slots=True)
 class _Running:
-    """A task in a child process: as it was asked for last, and what to ack for it."""
+    """A task in a child process: as it was asked for last, what to ack for it, and whether it is committed."""
 
     task: TaskMessage
     loans: _Loans
+    revoked: bool = False
 
 
 class Worker:
@@ -245,7 +246,7 @@ class Worker:
             self._report(task, outcome, delivery)
         elif outcome.type == "StoreFull":
             self._report(task, outcome.model_copy(update={"kind": "refused"}), delivery)
-        elif self._is_over(task.job_id):
+        elif running.revoked or self._is_over(task.job_id):
             delivery.ack()
         else:  # not the task's fault: the store is away, or our own helper died
             log.warning("%s goes back to its queue: %s", task.task_id, outcome.message, extra=_fields(task))
@@ -295,9 +296,18 @@ class Worker:
         if order.order == "cancel":
             self._forget(order.job_id)
             self._executor.kill(order.job_id)
+        elif order.order == "revoke":
+            self._revoke(order.task_id)
         else:
             running = [r.task for r in self._running.values() if r.task.job_id == order.job_id]
             self._broker.publish([envelope.report(self._topology, self._report_of(task)) for task in running])
+
+    def _revoke(self, task_id: str) -> None:
+        """Give up a task that another attempt has committed."""
+        for running in self._running.values():
+            if running.task.task_id == task_id:
+                running.revoked = True
+                self._executor.kill_task(task_id)
 
     def _on_session(self, state: Session) -> None:
         if state is Session.LOST:

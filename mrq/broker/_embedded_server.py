@@ -13,6 +13,9 @@ from mrq.broker.topology import Exchange, Queue, Topology
 from mrq.config import Settings
 from mrq.ports import Depth, Message
 
+HIGHEST_USUAL_PRIORITY = 4
+"""What is above goes first, as in the quorum queues of RabbitMQ 4."""
+
 
 @dataclass(slots=True)
 class Stored:
@@ -23,6 +26,7 @@ class Stored:
     properties: bytes
     body: bytes
     deliveries: int = 0
+    urgent: bool = False
 
     def decode(self) -> Message:
         """Return the message as its consumer sees it."""
@@ -37,7 +41,14 @@ def encode(message: Message) -> Stored:
         TypeError: a header is neither text nor a number.
     """
     properties = [message.type, message.message_id, message.correlation_id, dict(message.headers)]
-    return Stored(message.exchange, message.routing_key, json.dumps(properties).encode(), bytes(message.body))
+    encoded = json.dumps(properties).encode()
+    return Stored(
+        message.exchange,
+        message.routing_key,
+        encoded,
+        bytes(message.body),
+        urgent=message.priority > HIGHEST_USUAL_PRIORITY,
+    )
 
 
 def dead_letter(stored: Stored, exchange: str, queue: str, reason: str) -> Stored:
@@ -78,6 +89,14 @@ class _Queue:
     consumers: list[ServerConsumer] = field(default_factory=list)
     takers: deque[ServerConsumer] = field(default_factory=deque)
     """Consumers below their prefetch, the one whose turn is next first."""
+
+    def put(self, stored: Stored) -> None:
+        """Add a message: behind all others, or if it is urgent, behind the urgent ones at the front."""
+        if not stored.urgent:
+            self.ready.append(stored)
+            return
+        usual = (place for place, other in enumerate(self.ready) if not other.urgent)
+        self.ready.insert(next(usual, len(self.ready)), stored)
 
 
 class EmbeddedBrokerServer:
@@ -183,7 +202,7 @@ class EmbeddedBrokerServer:
                 self.declare()
                 queues = self._route(stored.exchange, stored.routing_key)
             for queue in queues:
-                queue.ready.append(stored if queue is queues[0] else replace(stored))
+                queue.put(stored if queue is queues[0] else replace(stored))
                 self._deliver(queue)
             return bool(queues) or not mandatory
 

@@ -30,6 +30,14 @@ class Publish:
 
 
 @dataclass(frozen=True, slots=True)
+class Revoke:
+    """Have workers kill what still runs of a task that is committed: a straggler, or its backup."""
+
+    phase: Phase
+    index: int
+
+
+@dataclass(frozen=True, slots=True)
 class Finish:
     """Write the manifest of the reduce results, then the record: completed."""
 
@@ -51,4 +59,4 @@ class Forget:
     """The job has ended: have workers kill what still runs of it, clear its attempts away, let it go."""
 
 
-Command = Persist | Publish | Finish | Fail | Cancel | Forget
+Command = Persist | Publish | Revoke | Finish | Fail | Cancel | Forget

@@ -106,9 +106,14 @@ class WindowChanged:
 
 @dataclass(frozen=True, slots=True)
 class Tick:
-    """Time has passed."""
+    """Time has passed.
+
+    Attributes:
+        others: whether several workers live, so that a straggler's backup has somewhere to go.
+    """
 
     now: float
+    others: bool = True
 
 
 Event = JobClaimed | TaskStarted | TaskDone | TaskFailed | TaskLost | CancelRequested | WindowChanged | Tick

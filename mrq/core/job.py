@@ -16,7 +16,7 @@ from types import MappingProxyType
 from typing import Any, TypeVar
 
 from mrq.core import policy
-from mrq.core.commands import Cancel, Command, Fail, Finish, Forget, Persist, Publish
+from mrq.core.commands import Cancel, Command, Fail, Finish, Forget, Persist, Publish, Revoke
 from mrq.core.events import (
     CancelRequested,
     Event,
@@ -137,6 +137,11 @@ def _done(job: Job, event: TaskDone) -> tuple[Job, Commands]:
     if event.index >= job.spec.n_tasks(job.phase):
         return job, ()  # a file that happens to have a number for its name
     _move(job, event.index, "commit")
+    trouble = job.trouble.get(event.index, Trouble())
+    # More attempts were given out than have ended: another may run still, and need not.
+    revokes = (
+        (Revoke(job.phase, event.index),) if trouble.attempts > trouble.failures + trouble.crashes else ()
+    )
     job = replace(
         job,
         committed=job.committed | 1 << event.index,
@@ -146,7 +151,8 @@ def _done(job: Job, event: TaskDone) -> tuple[Job, Commands]:
         timed=job.timed + (event.seconds > 0),
         seconds=job.seconds + event.seconds,
     )
-    return _advance(job, event.now)
+    job, commands = _advance(job, event.now)
+    return job, (*revokes, *commands)
 
 
 def _failed(job: Job, event: TaskFailed) -> tuple[Job, Commands]:
@@ -190,7 +196,7 @@ def _window(job: Job, event: WindowChanged) -> tuple[Job, Commands]:
 
 def _tick(job: Job, event: Tick) -> tuple[Job, Commands]:
     job, publishes = _fill(job, event.now)
-    job, backups = _back_up(job, event.now)
+    job, backups = _back_up(job, event.now) if event.others else (job, ())
     return job, (*publishes, *backups)
 
 

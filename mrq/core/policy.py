@@ -9,8 +9,8 @@ from mrq.core.model import Job, Spec, TaskState, Trouble
 
 FIRST_BACKOFF = 0.1
 LONGEST_BACKOFF = 5.0
-STRAGGLER_FACTOR = 2.0
-STRAGGLER_SECONDS = 1.0
+STRAGGLER_FACTOR = 1.5
+STRAGGLER_SECONDS = 0.5
 """No task is a straggler before this: publishing it again would cost about as much."""
 
 
@@ -54,7 +54,7 @@ def stragglers(job: Job, now: float) -> list[int]:
         not job.spec.speculative
         or job.again
         or job.cursor < n_tasks
-        or job.timed * 2 < n_tasks
+        or job.n_committed * 2 < n_tasks
         or not job.timed
     ):
         return []

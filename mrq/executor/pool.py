@@ -86,6 +86,10 @@ class Executor:
         """Kill all children of a job, with their process groups; their outcome is ``killed``. Thread-safe."""
         self._loop.post(partial(self._kill, job_id))
 
+    def kill_task(self, task_id: str) -> None:
+        """Kill the child that runs this task; its outcome is ``killed``. Thread-safe."""
+        self._loop.post(partial(self._kill_task, task_id))
+
     def running(self) -> list[TaskMessage]:
         """Return the tasks whose outcome has not been told yet. Thread-safe."""
         with self._lock:
@@ -128,6 +132,11 @@ class Executor:
     def _kill(self, job_id: str) -> None:
         for child in [child for child in self._children.values() if child.job_id == job_id]:
             self._condemn(child, verdict.killed("the job was cancelled"))
+
+    def _kill_task(self, task_id: str) -> None:
+        for child in list(self._children.values()):
+            if child.run and child.run.assignment.task.task_id == task_id:
+                self._condemn(child, verdict.killed("another attempt has committed it"))
 
     def _condemn(self, child: Child, outcome: Outcome | None = None) -> None:
         """Order a child's end; the outcome is told when it has come."""

@@ -47,6 +47,18 @@ def test_what_waits_for_a_blocked_broker_is_taken_when_it_is_unblocked() -> None
     kind.close()
 
 
+def test_what_is_urgent_overtakes_what_waits() -> None:
+    """A priority above 4 does, as at RabbitMQ 4; the urgent ones keep their order among themselves."""
+    kind, inbox = EmbeddedKind(), Inbox()
+    broker = kind.connect()
+    priorities = [0, 4, 5, 0, 9]
+    broker.publish([task(kind.topology, n, priority=p) for n, p in enumerate(priorities)]).result(0)
+    broker.consume(kind.topology.queue("map"), 10, inbox)
+    order = [inbox.take().message.message_id.rpartition("/")[2] for _ in priorities]
+    assert order == ["2", "4", "0", "1", "3"]
+    kind.close()
+
+
 def test_an_aborted_connection_gives_all_back_and_calls_no_handler_again() -> None:
     """As when the process is killed."""
     kind, dying, living = EmbeddedKind(), Inbox(), Inbox()

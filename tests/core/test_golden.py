@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from mrq.core.commands import Cancel, Command, Fail, Finish, Forget, Persist, Publish
+from mrq.core.commands import Cancel, Command, Fail, Finish, Forget, Persist, Publish, Revoke
 from mrq.core.events import (
     CancelRequested,
     Event,
@@ -52,7 +52,9 @@ EVENTS: dict[str, Callable[[Words, float], Event]] = {
     rf"worker (?P<worker>\w+) has {TASK} {ATTEMPT}": lambda w, now: TaskStarted(
         *attempt(w), w["worker"], now
     ),
-    rf"{TASK} is committed": lambda w, now: TaskDone(Phase(w["phase"]), int(w["index"]), now),
+    rf"{TASK} is committed(, after (?P<seconds>[\d.]+) s)?": lambda w, now: TaskDone(
+        Phase(w["phase"]), int(w["index"]), now, float(w["seconds"] or 0)
+    ),
     rf"{TASK} (?P<kind>raised|crashed|timeout|refused): (?P<type>\w+) {ATTEMPT}": lambda w, now: TaskFailed(
         *attempt(w), w["kind"], now, type=w["type"]
     ),
@@ -78,8 +80,10 @@ def words_of(command: Command) -> str:
     match command:
         case Persist(state):
             return f"write into the record: {state.value}"
-        case Publish(phase, index, number):
-            return f"publish {phase.value} {index}, attempt {number}"
+        case Publish(phase, index, number, backup):
+            return f"publish {phase.value} {index}, attempt {number}{', as a backup' if backup else ''}"
+        case Revoke(phase, index):
+            return f"have whoever still runs {phase.value} {index} stop"
         case Finish():
             return "write the manifest, and into the record: completed"
         case Fail(failure):

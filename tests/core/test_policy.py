@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mrq.core import policy
-from mrq.core.commands import Persist, Publish
+from mrq.core.commands import Persist, Publish, Revoke
 from mrq.core.events import JobClaimed, TaskDone, TaskFailed, TaskStarted, Tick
 from mrq.core.job import step
 from mrq.core.model import Job, JobState, Phase, Spec, Trouble
@@ -126,37 +126,67 @@ def test_a_running_task_of_a_live_worker_has_twice_the_time_to_be_heard_of() -> 
     assert silent(41.0) == [0, 1]
 
 
-def slow_job(now: float, *, done: int = 3, speculative: bool = True) -> Job:
+def slow_job(*, n: int = 4, done: int = 3, seconds: float = 1.0, speculative: bool = True) -> Job:
     """A job of four map tasks of one second each that runs its last one since time 0."""
-    job = Job(Spec("job_0", 4, 1, 4, speculative=speculative))
+    job = Job(Spec("job_0", n, 1, 4, speculative=speculative))
     job, _ = step(job, JobClaimed(1, JobState.SUBMITTED, {}, 0.0))
     for index in range(4):
         job, _ = step(job, TaskStarted(Phase.MAP, index, 1, 0, f"worker-{index}", 0.0))
     for index in range(done):
-        job, _ = step(job, TaskDone(Phase.MAP, index, 1.0, 1.0))
+        job, _ = step(job, TaskDone(Phase.MAP, index, seconds, seconds))
     return job
 
 
-def test_a_straggler_is_a_task_that_takes_twice_as_long_as_the_others() -> None:
+def test_a_straggler_is_a_task_that_takes_far_longer_than_the_others() -> None:
     """Not before, not while less than half of the phase is done, and only when it is wanted."""
-    assert policy.stragglers(slow_job(0.0), 1.9) == []
-    assert policy.stragglers(slow_job(0.0), 2.1) == [3]
-    assert policy.stragglers(slow_job(0.0, done=1), 2.1) == []
-    assert policy.stragglers(slow_job(0.0, speculative=False), 2.1) == []
+    assert policy.stragglers(slow_job(), 1.4) == []
+    assert policy.stragglers(slow_job(), 1.6) == [3]
+    assert policy.stragglers(slow_job(done=1), 1.6) == []
+    assert policy.stragglers(slow_job(speculative=False), 1.6) == []
+
+
+def test_a_short_task_is_no_straggler() -> None:
+    """To publish it again would cost as much."""
+    assert policy.stragglers(slow_job(seconds=0.01), policy.STRAGGLER_SECONDS - 0.01) == []
+    assert policy.stragglers(slow_job(seconds=0.01), policy.STRAGGLER_SECONDS + 0.01) == [3]
+
+
+def test_nothing_is_backed_up_while_tasks_wait_to_be_published() -> None:
+    """Those go first: it is the end of a phase that a straggler delays."""
+    job = slow_job(n=9, done=3)
+    assert job.cursor < 9
+    assert policy.stragglers(job, 99.0) == []
+
+
+def test_a_lone_worker_gets_no_backup_of_its_own_task() -> None:
+    """Nobody else could run it."""
+    assert step(slow_job(), Tick(1.6, others=False)) == (slow_job(), ())
+    assert step(slow_job(), Tick(1.6))[1] != ()
+
+
+def test_after_a_failover_a_few_tasks_are_enough_to_tell_how_long_one_takes() -> None:
+    """The successor has timed one of four, and knows that two others are done."""
+    job = Job(Spec("job_0", 4, 1, 4))
+    job, _ = step(job, JobClaimed(2, JobState.MAP, {Phase.MAP: frozenset({0, 1})}, 0.0))
+    for index in (2, 3):
+        job, _ = step(job, TaskStarted(Phase.MAP, index, 2, 0, f"worker-{index}", 0.0))
+    assert policy.stragglers(job, 1.6) == []
+    job, _ = step(job, TaskDone(Phase.MAP, 2, 1.0, 1.0))
+    assert policy.stragglers(job, 1.6) == [3]
 
 
 def test_a_straggler_gets_one_backup_task_and_whoever_commits_first_wins() -> None:
     """The backup is the attempt that counts: what the straggler says of its failure later is ignored."""
-    job, commands = step(slow_job(0.0), Tick(2.1))
+    job, commands = step(slow_job(), Tick(2.1))
     assert commands == (Publish(Phase.MAP, 3, 1, backup=True),)
     job, commands = step(job, TaskStarted(Phase.MAP, 3, 1, 1, "worker-0", 2.2))
     assert step(job, Tick(9.0)) == (job, ())
     assert step(job, TaskFailed(Phase.MAP, 3, 1, 0, "raised", 9.0)) == (job, ())
     job, commands = step(job, TaskDone(Phase.MAP, 3, 9.1, 1.0))
-    assert commands[0] == Persist(JobState.SHUFFLE)
+    assert commands[:2] == (Revoke(Phase.MAP, 3), Persist(JobState.SHUFFLE))
 
 
 def test_a_sign_of_life_does_not_make_a_straggler_younger() -> None:
     """The time counts from when its worker had it first."""
-    job, _ = step(slow_job(0.0), TaskStarted(Phase.MAP, 3, 1, 0, "worker-3", 2.0))
+    job, _ = step(slow_job(), TaskStarted(Phase.MAP, 3, 1, 0, "worker-3", 2.0))
     assert policy.stragglers(job, 2.1) == [3]

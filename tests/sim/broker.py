@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
@@ -183,9 +184,7 @@ class SimBroker:
     def _take(self, batch: list[tuple[Stored, bool]]) -> None:
         for stored, mandatory in batch:
             self.judge.arrived(stored)
-            self.server.publish(
-                Stored(stored.exchange, stored.routing_key, stored.properties, stored.body), mandatory
-            )
+            self.server.publish(replace(stored), mandatory)
 
     def _end(self, future: SimFuture, error: Exception | None) -> None:
         if self.process.alive and not future.done():

@@ -77,6 +77,11 @@ class SimExecutor:
         for child in [c for c in self._children if c.assignment.task.job_id == job_id]:
             self.end(child, verdict.killed("the job was cancelled"))
 
+    def kill_task(self, task_id: str) -> None:
+        """See `Executor.kill_task`."""
+        for child in [c for c in self._children if c.assignment.task.task_id == task_id]:
+            self.end(child, verdict.killed("another attempt has committed it"))
+
     def running(self) -> list[TaskMessage]:
         """See `Executor.running`."""
         return [child.assignment.task for child in self._children]
