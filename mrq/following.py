@@ -19,6 +19,7 @@ from mrq.ports import Store
 from mrq.registry import Registry
 from mrq.results import read_failure, read_result, read_skipped
 from mrq.sidecar import Printed, Skipped, read_output
+from mrq.stored import StoredResult
 from mrq.wire import JobRecord, PhaseProgress
 
 log = logging.getLogger(__name__)
@@ -129,7 +130,7 @@ class Follower:
         except BaseException as error:
             self._finish(record.job_id, error)
 
-    def _finish(self, job_id: str, result: Result | BaseException) -> None:
+    def _finish(self, job_id: str, result: Result | StoredResult | BaseException) -> None:
         future = self._pending.get(job_id)
         if future is not None:
             future.end(result)

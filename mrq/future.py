@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import CancelledError, Future, InvalidStateError
 from concurrent.futures._base import CANCELLED, CANCELLED_AND_NOTIFIED, FINISHED, PENDING, RUNNING
 from dataclasses import dataclass
@@ -10,6 +10,7 @@ from typing import Any
 
 from mrq.core.model import JobState, Phase
 from mrq.sidecar import Printed, Skipped
+from mrq.stored import StoredResult
 from mrq.wire import PhaseProgress
 
 Result = list[tuple[Any, Any]]
@@ -69,6 +70,24 @@ class JobFuture(Future[Result]):
         self._read_skipped = skipped
         self._read_output = output
 
+    def result(self, timeout: float | None = None) -> Result:
+        """Return ``[(key, y), …]``, sorted by key; see `concurrent.futures.Future.result`."""
+        found: Result | StoredResult = super().result(timeout)
+        if isinstance(found, list):
+            return found
+        with self._condition:  # all who ask get the same list, as of any future
+            if not isinstance(self._result, list):
+                self._result = list(found)
+            return self._result
+
+    def iter_result(self, timeout: float | None = None) -> Iterator[tuple[Any, Any]]:
+        """Return an iterator over ``(key, y)``, sorted by key: a result of any size, that memory need not hold.
+
+        A big result is copied to this machine's temporary folder when the job completes, so it can be read after the
+        client was closed too. Raises as `result` does.
+        """
+        return iter(super().result(timeout))
+
     def cancel(self) -> bool:
         """Cancel the job, also while it runs.
 
@@ -119,13 +138,13 @@ class JobFuture(Future[Result]):
             if self._state == PENDING:
                 self._state = RUNNING
 
-    def end(self, result: Result | BaseException) -> None:
+    def end(self, result: Result | StoredResult | BaseException) -> None:
         """Set the result or the exception, unless the future was cancelled meanwhile."""
         try:
             if isinstance(result, BaseException):
                 self.set_exception(result)
             else:
-                self.set_result(result)
+                self.set_result(result)  # type: ignore[arg-type]  # `result` makes it a list when it is asked for
         except InvalidStateError:
             return  # cancelled: the caller does not want it any more
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from tempfile import gettempdir
 from typing import Any
 
 from mrq import layout, raised, sidecar
@@ -26,27 +27,57 @@ from mrq.errors import (
 from mrq.ports import Store
 from mrq.segment import SegmentReader
 from mrq.sidecar import Skipped
+from mrq.span import Readable
+from mrq.stored import LocalCopy, StoredResult
 from mrq.wire import FailureRecord, JobRecord, Manifest, ManifestEntry, decode
 
 READERS = 4
 """Reduce results read at once."""
+MEMORY_BYTES = 64 * 2**20
+"""How long a result's files may be together for it to be read into memory at once."""
 NOTE_LINES = 20
 """How many of the last lines that a failed task printed are shown with its exception."""
 
 
-def read_result(store: Store, signer: Signer, record: JobRecord) -> list[tuple[Any, Any]]:
+def read_result(store: Store, signer: Signer, record: JobRecord) -> list[tuple[Any, Any]] | StoredResult:
     """Return a completed job's ``[(key, y), …]``, sorted by key.
 
     Raises:
         BadSignature: a file is not what the manifest, or the manifest not what the job's record, says.
+        MrqError: there is no room for a copy of a big result.
         Unavailable: the store does not answer.
     """
-    manifest = _read_manifest(store, signer, record)
-    with ThreadPoolExecutor(min(READERS, len(manifest.results)) or 1) as pool:
-        parts = list(
-            pool.map(lambda item: _read_part(store, signer, *item), list(enumerate(manifest.results)))
-        )
+    entries = _read_manifest(store, signer, record).results
+    big = sum(entry.length for entry in entries) > MEMORY_BYTES
+
+    def opened(index: int, entry: ManifestEntry) -> SegmentReader:
+        return _open_part(_copied(store, record.job_id, index, entry) if big else store, signer, index, entry)
+
+    with ThreadPoolExecutor(min(READERS, len(entries)) or 1) as pool:
+        readers = pool.map(opened, range(len(entries)), entries)
+        if big:
+            return StoredResult(list(readers))
+        parts = list(pool.map(lambda reader: list(reader.partition(0)), list(readers)))
     return parts[0] if len(parts) == 1 else sorted_by_key([pair for part in parts for pair in part])
+
+
+def _open_part(store: Readable, signer: Signer, index: int, entry: ManifestEntry) -> SegmentReader:
+    path = layout.result(signer.job_id, Phase.REDUCE, index)
+    reader = SegmentReader(store, path, entry.length, signer, "reduce", str(index))
+    if reader.summary.digest != entry.digest:
+        raise BadSignature(f"{signer.job_id}: reduce result {index} is not the one in the manifest")
+    return reader
+
+
+def _copied(store: Store, job_id: str, index: int, entry: ManifestEntry) -> Readable:
+    path = layout.result(job_id, Phase.REDUCE, index)
+    try:
+        return LocalCopy(store, path, entry.length)
+    except OSError as error:
+        raise MrqError(
+            f"{job_id} has completed, but its result can't be copied to {gettempdir()}: {error}; make room there, or "
+            "set TMPDIR, and attach to it again"
+        ) from error
 
 
 def _read_manifest(store: Store, signer: Signer, record: JobRecord) -> Manifest:
@@ -54,14 +85,6 @@ def _read_manifest(store: Store, signer: Signer, record: JobRecord) -> Manifest:
     if signer.digest("manifest", "", body).hex() != record.manifest_digest:
         raise BadSignature(f"{record.job_id}: the manifest is not the one that the job was completed with")
     return decode(Manifest, body)
-
-
-def _read_part(store: Store, signer: Signer, index: int, entry: ManifestEntry) -> list[tuple[Any, Any]]:
-    path = layout.result(signer.job_id, Phase.REDUCE, index)
-    reader = SegmentReader(store, path, entry.length, signer, "reduce", str(index))
-    if reader.summary.digest != entry.digest:
-        raise BadSignature(f"{signer.job_id}: reduce result {index} is not the one in the manifest")
-    return list(reader.partition(0))
 
 
 def read_skipped(store: Store, signer: Signer, record: JobRecord) -> list[Skipped]:

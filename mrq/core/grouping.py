@@ -138,6 +138,18 @@ def merge(streams: Iterable[Iterable[Sequence[Row[V]]]]) -> Iterator[Row[V]]:
     )
 
 
+def in_order(streams: Iterable[Iterable[Sequence[tuple[Any, Any]]]]) -> Iterator[tuple[Any, Any]]:
+    """Merge sorted (key, value) rows, of which no two have one key, block by block as `merge` does."""
+    cursors: list[_Cursor[Any]] = [_Cursor(iter(stream)) for stream in streams]
+    while alive := [cursor for cursor in cursors if cursor.fill()]:
+        bound = min(cursor.last for cursor in alive)
+        rows = [row for cursor in alive if cursor.first <= bound for row in cursor.take(bisect_right, bound)]
+        rows.sort(key=order_of_rows(rows))
+        yield from rows
+    for cursor in cursors:
+        yield from cursor.opaque  # all in one stream, for all opaque keys are in one partition
+
+
 def _joined(groups: list[Group[V]]) -> Iterator[Group[V]]:
     order = order_of_rows(groups)
     groups.sort(key=order)

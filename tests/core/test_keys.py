@@ -24,7 +24,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mrq.core import grouping
-from mrq.core.grouping import PIECE, cut, group, merge
+from mrq.core.grouping import PIECE, cut, group, in_order, merge
 from mrq.core.keys import order_key, partition_of, sorted_by_key
 from mrq.core.kinds import OPAQUE
 
@@ -390,6 +390,15 @@ def test_merging_groups_is_grouping_all(inputs: list[list[tuple[Any, int]]], siz
     assert [values for _, values in whole(merged)] == [values for _, values in expected]
     assert all(a == b for (a, _), (b, _) in zip(whole(merged), expected, strict=True))
     assert max((len(row if isinstance(row, list) else row[1]) for row in merged), default=0) <= most
+
+
+@given(pairs, st.integers(1, 4), st.integers(1, 3))
+def test_partitions_merge_into_the_order_of_all(pairs: list[tuple[Any, int]], n: int, size: int) -> None:
+    """in_order(partitions) is the whole, sorted, however blocks are cut."""
+    groups = group(pairs)
+    parts = [[row for row in groups if partition_of(row[0], n) == index] for index in range(n)]
+    streams = [[part[i : i + size] for i in range(0, len(part), size)] for part in parts]
+    assert list(in_order(streams)) == groups
 
 
 def test_a_frequent_key_is_merged_piece_by_piece() -> None:
