@@ -1,8 +1,7 @@
-"""What only RabbitMQ can do to its adapter: refuse, disconnect, forget, block, restart, lose patience."""
+"""What only RabbitMQ can do to its adapter: refuse, disconnect, forget, block, restart."""
 
 from __future__ import annotations
 
-import logging
 import threading
 import time
 from concurrent.futures import wait
@@ -17,7 +16,7 @@ from mrq.ports import Delivery
 from tests.contract.broker_servers import PATIENCE, Inbox, RabbitMQKind, eventually, task, unique_prefix
 
 if TYPE_CHECKING:
-    from tests.broker.conftest import OwnServer
+    from tests.own_rabbitmq import OwnServer
 
 pytestmark = pytest.mark.real
 
@@ -219,7 +218,7 @@ def test_a_crashing_worker_sends_its_message_to_the_dead_letters(kind: RabbitMQK
     letter.ack()
 
 
-# --- alarms and timeouts ---
+# --- alarms and restarts ---
 
 
 def test_an_alarm_fails_publishers_by_the_deadline_and_lets_acks_through(
@@ -258,34 +257,8 @@ def test_closing_is_prompt_while_publishers_are_blocked(own_server: OwnServer, o
         future.result(0)
 
 
-@pytest.mark.slow
-@pytest.mark.timeout(260)
-def test_a_consumer_that_the_server_loses_patience_with_is_taken_up_again(
-    own_server: OwnServer, own: RabbitMQKind, caplog: pytest.LogCaptureFixture
-) -> None:
-    """RabbitMQ looks once a minute; other queues of the process are not disturbed, late acks do nothing."""
-    own_server.control("eval", "application:set_env(rabbit, consumer_timeout, 5000).")
-    broker, inbox, other = own.connect(), Inbox(), Inbox()
-    caplog.set_level(logging.WARNING, "mrq")
-    broker.consume(own.topology.queue("map"), 1, inbox)
-    broker.publish([task(own.topology)]).result(PATIENCE)
-    slow = inbox.take()
-    again = inbox.take(200)
-    assert again.delivery_count == 1
-    slow.ack()
-    again.ack()
-    broker.consume(own.topology.queue("reduce"), 1, other)
-    broker.publish([task(own.topology, phase="reduce"), task(own.topology, 1)]).result(PATIENCE)
-    other.take().ack()
-    inbox.take().ack()
-    assert broker.healthy()
-    assert "taken up again" in caplog.text
-    assert "lost the connection" not in caplog.text
-    own_server.control("eval", "application:set_env(rabbit, consumer_timeout, 86400000).")
-
-
 def test_the_server_may_restart_again_and_again_under_load(own_server: OwnServer, own: RabbitMQKind) -> None:
-    """Alive means consuming: the backlog drains after each restart."""
+    """Alive means consuming: the whole backlog drains."""
     broker, collector = own.connect(operation_timeout=60.0), Collector()
     broker.consume(own.topology.queue("map"), 20, collector)
     futures = []
@@ -295,7 +268,7 @@ def test_the_server_may_restart_again_and_again_under_load(own_server: OwnServer
         own_server.start()
     for future in futures:
         future.result(60)
-    eventually(lambda: set(collector.ids) >= expected(500), "the backlog has drained", 30)
+    eventually(lambda: set(collector.ids) >= expected(1000), "the backlog has drained", 30)
     eventually(broker.healthy, "the broker is healthy again")
 
 

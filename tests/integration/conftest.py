@@ -43,16 +43,20 @@ def servers() -> Settings:
 @pytest.fixture
 def settings(servers: Settings, monkeypatch: pytest.MonkeyPatch) -> Iterator[Settings]:
     """Settings with a tree, a folder and queues of the test's own, for this process and those it starts."""
-    place = f"test-{uuid.uuid4().hex[:8]}"
-    own = {
-        "MRQ_ZOOKEEPER_ROOT": f"/mrq-{place}",
-        "MRQ_HDFS_ROOT": f"/mrq-{place}",
-        "MRQ_RABBITMQ_PREFIX": f"mrq-{place}",
-    }
-    for name, value in (MASTERS_AND_WORKERS | own).items():
+    for name, value in (MASTERS_AND_WORKERS | own_place()).items():
         monkeypatch.setenv(name, value)
     yield Settings.load()
     wipe(Settings.load())
+
+
+def own_place() -> dict[str, str]:
+    """Return the names of a tree, a folder and queues that nobody else has, as environment variables."""
+    place = f"mrq-test-{uuid.uuid4().hex[:8]}"
+    return {
+        "MRQ_ZOOKEEPER_ROOT": f"/{place}",
+        "MRQ_HDFS_ROOT": f"/{place}",
+        "MRQ_RABBITMQ_PREFIX": place,
+    }
 
 
 def wipe(settings: Settings) -> None:
