@@ -108,8 +108,19 @@ class Refused(Exception):
     """An exception of the user's own, with an argument."""
 
 
+class Sour:
+    """A key that pickles well, so that the map task ends, and raises when the shuffle task reads it."""
+
+    def __reduce__(self) -> Any:
+        return (turn_sour, ())
+
+
+def turn_sour() -> Any:
+    raise OSError("sour")
+
+
 def test_what_a_function_raises_comes_back_as_its_own_type(start: Start) -> None:
-    """In map and in reduce, with the remote traceback as its cause; a sibling job is unhurt."""
+    """In each phase, with the remote traceback as its cause; a sibling job is unhurt."""
     client = start(n_workers=2).client
 
     def map_that_raises(strings: list[str]) -> Any:
@@ -133,6 +144,9 @@ def test_what_a_function_raises_comes_back_as_its_own_type(start: Start) -> None
     with pytest.raises(KeyError, match="missing") as raised_too:
         client.mapreduce(DATA, count_characters, reduce_that_raises).result(60)
     assert "reduce_that_raises" in str(raised_too.value.__cause__)
+    with pytest.raises(OSError, match="sour") as raised_in_shuffle:
+        client.mapreduce(DATA, lambda strings: [(Sour(), 1)], add_up).result(60)
+    assert "turn_sour" in str(raised_in_shuffle.value.__cause__)
     with pytest.raises(RemoteError, match="holds a lock"):
         client.mapreduce(DATA, map_with_an_exception_that_does_not_pickle, add_up).result(60)
     with pytest.raises(TypeError, match="pair"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import string
 import subprocess
 import sys
 from collections.abc import Callable
@@ -13,9 +14,10 @@ from typing import Any
 
 import pytest
 
+from mrq.core.keys import order_key
 from mrq.core.model import PHASES, JobState
-from tests.integration.cluster import Cluster
-from tests.jobs import WORDS, add_up, count_characters, plain, random_strings
+from tests.integration.cluster import Cluster, eventually
+from tests.jobs import WORDS, Gate, add_up, count_characters, plain, random_strings
 
 pytestmark = [pytest.mark.real, pytest.mark.timeout(300)]
 
@@ -88,6 +90,24 @@ def test_keys_of_any_type_are_grouped_by_equality(start: Start) -> None:
         assert next(count for other, count in result if other == key) == sum(1 for k in keys if k == key)
     again = client.mapreduce(keys, lambda xs: [(x, 1) for x in xs], add_up, 3, n_reducers=2)
     assert again.result(60) == result
+
+
+def test_workers_with_different_hash_seeds_agree_on_keys(start: Start, tmp_path: Path) -> None:
+    """Each of three workers maps the same keys, and each key comes out once."""
+    cluster, gate = start(n_workers=0), Gate(tmp_path)
+    for seed in ("1", "2", "3"):
+        cluster.start_one("worker", PYTHONHASHSEED=seed)
+    cluster.wait_registered()
+    keys: list[Any] = [*WORDS, *string.ascii_letters, b"bytes", None, ("a", 1), frozenset("abc"), Point(1, 2)]
+
+    def map_func(part: list[int]) -> Any:
+        gate.wait("map")
+        return [(key, 1) for key in keys]
+
+    future = cluster.client.mapreduce(range(3), map_func, add_up, 3, n_reducers=4)
+    eventually(lambda: len(gate.reached("map")) == 3, "each worker has a task")
+    gate.open("map")
+    assert future.result(60) == [(key, 3) for key in sorted(keys, key=order_key)]
 
 
 def test_values_reach_the_reduce_function_in_the_order_of_the_data(start: Start) -> None:
