@@ -1,5 +1,6 @@
 """The documentation says what the code does."""
 
+import ast
 import re
 import subprocess
 import sys
@@ -57,3 +58,19 @@ def test_links_lead_somewhere() -> None:
     for page in pages:
         for target in re.findall(r"\]\(([^)#:]+)\)", page.read_text(encoding="utf-8")):
             assert (page.parent / target).exists(), f"{page.name}: {target}"
+
+
+def test_each_lesson_names_tests_and_all_are_there() -> None:
+    lines = (ROOT / "docs/lessons.md").read_text(encoding="utf-8").splitlines()
+    rows = [
+        re.findall(r"`(tests/[\w/]+/test_\w+\.py)::(test_\w+)`", line)
+        for line in lines
+        if re.match(r"\| (?!elsewhere|---)", line)
+    ]
+    assert len(rows) >= 27
+    assert all(rows), "a row has no test"
+    for path, name in {test for row in rows for test in row}:
+        module = ast.parse((ROOT / path).read_text(encoding="utf-8"))
+        assert name in {node.name for node in module.body if isinstance(node, ast.FunctionDef)}, (
+            f"{path}::{name}"
+        )
