@@ -49,8 +49,8 @@ class InlinePool:
     def __exit__(self, *_: object) -> None:
         pass
 
-    def map(self, call: Callable[[Any], Any], items: Iterable[Any]) -> list[Any]:
-        return [call(item) for item in items]
+    def map(self, call: Callable[..., Any], *items: Iterable[Any]) -> list[Any]:
+        return list(map(call, *items))
 
     def submit(self, call: Callable[..., Any], *args: Any) -> Future[Any]:
         future: Future[Any] = Future()

@@ -11,6 +11,7 @@ from __future__ import annotations
 import heapq
 from collections.abc import Callable
 from concurrent.futures import Future
+from functools import partial
 from random import Random
 from typing import Any
 
@@ -48,8 +49,12 @@ class World:
 
     def at(self, delay: float, call: Callable[[], None]) -> None:
         """Have something happen later."""
+        self.at_time(self.now + delay, call)
+
+    def at_time(self, at: float, call: Callable[[], None]) -> None:
+        """Have something happen at a certain time."""
         self.n_events += 1
-        heapq.heappush(self._heap, (self.now + delay, self.n_events, call))
+        heapq.heappush(self._heap, (at, self.n_events, call))
 
     def run(self, until: float, done: Callable[[], bool] | None = None) -> None:
         """Let things happen until a time, or until ``done()``."""
@@ -105,6 +110,7 @@ class Process:
         alive: until it dies.
         busy: whether it is in the middle of something.
         asleep_until: it is stopped (SIGSTOP) until then.
+        when_idle: called when it has done what it was in the middle of.
     """
 
     def __init__(self, world: World, name: str, host: Process | None = None) -> None:
@@ -114,6 +120,7 @@ class Process:
         self.alive = True
         self.busy = False
         self.asleep_until = 0.0
+        self.when_idle: Callable[[], None] = lambda: None
 
     @property
     def machine(self) -> Process:
@@ -153,6 +160,7 @@ class Process:
             pass
         finally:
             self.busy = False
+            self.when_idle()
         return True
 
 
@@ -165,6 +173,8 @@ class SimInbox(Inbox):
         self.process = process
         self.after_turn: Callable[[], None] = lambda: None
         self._wake = float("inf")
+        self._planned: set[float] = set()
+        process.when_idle = self._look_ahead
 
     def put(self, call: Call) -> None:
         super().put(call)
@@ -175,24 +185,25 @@ class SimInbox(Inbox):
         self._by(self.world.now + seconds)
 
     def _by(self, at: float) -> None:
-        if at < self._wake:
+        """Have a turn at that time, or earlier. A busy process looks ahead when it is idle."""
+        if at < self._wake and not self.process.busy:
             self._wake = at
-            self.world.at(at - self.world.now, self._turn)
+            if at not in self._planned:
+                self._planned.add(at)
+                self.world.at_time(at, partial(self._turn, at))
 
-    def _turn(self) -> None:
-        if self.world.now < self._wake - 1e-9 or self._wake == float("inf"):
+    def _turn(self, at: float) -> None:
+        self._planned.discard(at)
+        process = self.process
+        if at != self._wake:
             return  # made superfluous by an earlier one
         self._wake = float("inf")
-        process = self.process
-        if not process.alive:
+        if process.busy or not process.alive:
             return
         if process.asleep_until > self.world.now:
             self._by(process.asleep_until + 0.001)
-        elif process.busy:
-            self._by(self.world.now + 0.002)
         else:
             process.act(self._once)
-            self._look_ahead()
 
     def _once(self) -> None:
         self.turn()
