@@ -16,6 +16,7 @@ import pytest
 
 import mrq
 from mrq.config import Settings
+from mrq.coordination.embedded import EmbeddedCoordination
 from mrq.errors import ConfigurationError, Detached, MrqError, NotShippable, PoisonTaskError, RemoteTraceback
 from tests.jobs import WORDS, Gate, add_up, count_characters, plain, random_strings
 
@@ -141,6 +142,26 @@ def test_a_lost_session_of_a_master_does_not_lose_its_jobs(tmp_path: Path) -> No
         assert future.result(60) == plain(DATA, count_characters, add_up)
 
 
+def test_no_watch_or_listener_asks_anything_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    """While all sessions expire in mid-job, each callback only leaves word: with kazoo it would wait for itself."""
+    asked: list[str] = []
+    admit = EmbeddedCoordination._admit
+
+    def note(session: EmbeddedCoordination, path: str) -> None:
+        if threading.current_thread() is session._dispatcher:
+            asked.append(path)
+        admit(session, path)
+
+    monkeypatch.setattr(EmbeddedCoordination, "_admit", note)
+    with mrq.EmbeddedCluster(n_workers=2, n_masters=2) as cluster:
+        futures = [cluster.mapreduce(DATA, count_characters, add_up, 4) for _ in range(5)]
+        for member in (*cluster.masters, *cluster.workers):
+            member.tree.expire()
+        assert futures[0].cancel() or futures[0].done()
+        assert all(f.result(60) == plain(DATA, count_characters, add_up) for f in futures[1:])
+    assert asked == []
+
+
 def test_a_worker_that_is_cut_off_does_not_lose_its_task(tmp_path: Path) -> None:
     """Its connection is gone without a word: the task is delivered again, and the first commit wins."""
     gate = Gate(tmp_path)
@@ -215,7 +236,6 @@ def test_files_stay_where_they_were_asked_for(tmp_path: Path) -> None:
 def test_a_closed_client_detaches_its_futures(cluster: mrq.EmbeddedCluster, tmp_path: Path) -> None:
     """Closing the client is not cancelling the job: the future says how to find it again."""
     from mrq.client import JobClient
-    from mrq.coordination.embedded import EmbeddedCoordination
     from mrq.registry import Registry
     from mrq.store.folder import FolderStore
 
