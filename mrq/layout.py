@@ -10,6 +10,7 @@ reduce_results/0            committed: one partition of (key, y)
 errors/map-3-<epoch>-<n>-<run>    an exception (sealed cloudpickle)
 output/map-3-<epoch>-<n>-<run>    what a run printed, if it printed anything (sealed JSON)
 manifest                    what the result is made of (sealed JSON)
+timeline                    when what happened, for people (sealed, compressed JSON)
 """
 
 from __future__ import annotations
@@ -87,6 +88,11 @@ def attempt_of(name: str) -> tuple[Phase, int, int, int]:
 def manifest(job_id: str) -> str:
     """The list of what the result is made of."""
     return f"{folder(job_id)}/manifest"
+
+
+def timeline(job_id: str) -> str:
+    """When what happened of a job that has ended."""
+    return f"{folder(job_id)}/timeline"
 
 
 def _attempt_name(task: TaskMessage) -> str:

@@ -37,6 +37,7 @@ from mrq.performer import Owned, Performer
 from mrq.ports import Broker, Delivery, Session, Store
 from mrq.registry import Registry, StaleEpoch
 from mrq.retention import Retention
+from mrq.timeline import Recorder
 from mrq.wire import Control, JobRecord, MemberInfo, Report, TaskMessage, decode
 
 log = logging.getLogger(__name__)
@@ -90,8 +91,11 @@ class Master:
 
     def run(self) -> None:
         """Serve until `stop`. The end of the session then gives the jobs up, for other masters to claim."""
-        self.open()
-        self._inbox.serve()
+        try:
+            self.open()
+            self._inbox.serve()
+        finally:
+            self._performer.close()
 
     def open(self) -> None:
         """Register, and begin to look at jobs."""
@@ -136,6 +140,7 @@ class Master:
 
     def _take_over(self, job_id: str, epoch: int) -> None:
         """Load a job that this master has claimed, and step it from there."""
+        recorder = Recorder(epoch)
         try:
             held = self._registry.job(job_id, self._record_changed)
             if held is None or held.record.state.ended:
@@ -145,7 +150,7 @@ class Master:
             self._mail.bind(self._topology.events, job_id)
             self._mail.bind(self._topology.dead_letters, f"*.{job_id}")
             window = policy.fair_window(record.window, self._slots(), len(self._jobs) + 1)
-            owned = Owned(Job(record.spec(window)), held, epoch, self._inbox.now())
+            owned = Owned(Job(record.spec(window)), held, epoch, self._inbox.now(), recorder)
             phase = phase_of(record)
             committed = {phase: truth.committed_set(self._store, job_id, phase)}
         except MrqError:
@@ -241,6 +246,7 @@ class Master:
             return
         now = self._inbox.now()
         owned.board.note(report)
+        owned.recorder.hears(report)
         place = (report.phase, report.index)
         attempt = (report.epoch, report.attempt)
         outcome = report.outcome

@@ -18,6 +18,7 @@ from mrq.errors import BrokerUnavailable
 from mrq.ports import Broker, Message, Store
 from mrq.registry import Held, Registry, StaleEpoch
 from mrq.segment import SegmentReader
+from mrq.timeline import Archive, Recorder
 from mrq.wire import Control, FailureRecord, Manifest, ManifestEntry, SkippedEntry, TaskMessage
 
 log = logging.getLogger(__name__)
@@ -32,19 +33,24 @@ class Owned:
         held: its record as last read or written.
         epoch: of this master's claim.
         todo: commands still to be performed; what fails stays at the head.
+        resumed: whether another claim went before.
         waiting: whether the head failed and is to be tried again later.
         heard: when its last task was committed, on the master's clock.
+        recorder: notes when what happens.
     """
 
     job: Job
     held: Held
     epoch: int
     heard: float
+    recorder: Recorder
     todo: deque[Command] = field(default_factory=deque)
     waiting: bool = False
     board: Board = field(init=False)
+    resumed: bool = field(init=False)
 
     def __post_init__(self) -> None:
+        self.resumed = self.held.record.epoch > 0
         self.board = Board(self.job.spec.n_map, self.job.spec.n_reduce)
 
     @property
@@ -64,6 +70,11 @@ class Performer:
         self._store = store
         self._topology = topology
         self._settings = settings
+        self._archive = Archive(registry, store)
+
+    def close(self) -> None:
+        """End what still goes on beside."""
+        self._archive.close()
 
     def perform(self, owned: Owned) -> None:
         """Perform all that is to be done for a job.
@@ -90,7 +101,8 @@ class Performer:
     def _perform_one(self, owned: Owned, command: Command) -> None:
         match command:
             case Persist(state):
-                owned.held = self._registry.amend(owned.job_id, owned.held, owned.epoch, state=state)
+                with owned.recorder.act("persist"):
+                    owned.held = self._registry.amend(owned.job_id, owned.held, owned.epoch, state=state)
             case Revoke(phase, index):
                 task_id = f"{owned.job_id}/{phase.value}/{index}"
                 self._order(Control(job_id=owned.job_id, order="revoke", task_id=task_id))
@@ -111,6 +123,7 @@ class Performer:
         for command in owned.todo:
             if not isinstance(command, Publish):
                 break
+            owned.recorder.publishes(command.phase, command.index, command.attempt)
             batch.append(self._message(owned, command))
         self._confirmed(batch)
         for _ in batch:
@@ -138,9 +151,10 @@ class Performer:
 
     def _end(self, owned: Owned, state: JobState, **changes: object) -> None:
         try:
-            owned.held = self._registry.amend(
-                owned.job_id, owned.held, owned.epoch, state=state, ended_at=time.time(), **changes
-            )
+            with owned.recorder.act("persist"):
+                owned.held = self._registry.amend(
+                    owned.job_id, owned.held, owned.epoch, state=state, ended_at=time.time(), **changes
+                )
         except StaleEpoch:
             held = self._registry.job(owned.job_id)
             if held is None or held.record.epoch != owned.epoch or held.record.state is not state:
@@ -153,9 +167,11 @@ class Performer:
         skipped, most = self._skipped(owned, signer), owned.held.record.max_skipped
         n_skipped = sum(entry.records for entry in skipped)
         if n_skipped <= most:
-            digest = self._write_manifest(owned, signer, skipped)
-            # Before the record: nobody comes back to a job that has ended, should this master die before `Forget`.
-            self._store.delete(layout.attempts(owned.job_id))
+            with owned.recorder.act("manifest"):
+                digest = self._write_manifest(owned, signer, skipped)
+            with owned.recorder.act("clean"):
+                # Before the record: nobody comes back to a job that has ended, should this master die before `Forget`.
+                self._store.delete(layout.attempts(owned.job_id))
             self._end(owned, JobState.COMPLETED, manifest_digest=digest)
             return
         last = skipped[-1]
@@ -185,6 +201,7 @@ class Performer:
         if owned.job.state is not JobState.COMPLETED:
             self._order(Control(job_id=owned.job_id, order="cancel"))
         self._store.delete(layout.attempts(owned.job_id))
+        self._archive.keep(owned.held.record, owned.recorder, resumed=owned.resumed)
 
     def _write_manifest(self, owned: Owned, signer: Signer, skipped: list[SkippedEntry]) -> str:
         """Commit the manifest by rename, as any result; return the digest of the one that counts."""

@@ -87,6 +87,7 @@ class Submitter:
         self, data: Iterable[Any], map_func: MapFunc, reduce_func: ReduceFunc, options: Options
     ) -> str:
         """Submit a job; arguments, id and errors as of `JobClient.mapreduce`."""
+        called_at = time.time()
         check_functions(map_func, reduce_func)
         packed = code.pack(map_func, reduce_func)
         slots = self._usable_slots()
@@ -95,7 +96,7 @@ class Submitter:
         key = new_key()
         try:
             summary = self._upload(Signer(key, job_id), packed, data, n_splits)
-            record = self._record(job_id, key, options, summary, n_splits)
+            record = self._record(job_id, key, options, summary, n_splits, called_at)
         except BaseException:
             self._discard(job_id)
             raise
@@ -110,7 +111,13 @@ class Submitter:
         return job_id
 
     def _record(
-        self, job_id: str, key: bytes, options: Options, summary: InputSummary, n_splits: int
+        self,
+        job_id: str,
+        key: bytes,
+        options: Options,
+        summary: InputSummary,
+        n_splits: int,
+        called_at: float,
     ) -> JobRecord:
         n_reduce = options.n_reducers or min(n_splits, summary.n_splits)
         return JobRecord(
@@ -127,6 +134,7 @@ class Submitter:
             python=PYTHON,
             mrq=mrq.__version__,
             client=f"{socket.gethostname()}-{os.getpid()}",
+            called_at=called_at,
             submitted_at=time.time(),
             input_length=summary.length,
             input_records=summary.records,

@@ -91,6 +91,8 @@ class Outcome(Wire):
         message: for people; shortened to a few hundred characters.
         path: the store's file with the pickled exception.
         skipped: how many bad records the committed result was made without.
+        began: when the child process began with it; 0 when that is not known.
+        spent: the seconds of each kind (`mrq.executor.stopwatch`) from then on.
     """
 
     kind: OutcomeKind
@@ -101,10 +103,17 @@ class Outcome(Wire):
     type: str = ""
     message: str = ""
     path: str = ""
+    began: float = 0.0
+    spent: dict[str, float] = {}
 
 
 class Report(Wire):
-    """Worker to the owning master: a task was received (no outcome yet), or an attempt ended."""
+    """Worker to the owning master: a task was received (no outcome yet), or an attempt ended.
+
+    Attributes:
+        received: when the worker got the task, on its own clock, as all times that it tells.
+        sent: when it tells this.
+    """
 
     job_id: str
     phase: Phase
@@ -112,6 +121,8 @@ class Report(Wire):
     epoch: int
     attempt: int = Field(ge=0)
     worker: str
+    received: float = 0.0
+    sent: float = 0.0
     outcome: Outcome | None = None
 
 
@@ -165,6 +176,7 @@ class JobRecord(Wire):
         max_skipped: how many bad records the job may leave out.
         python: the client's, as in ``3.11``; functions pickled by value need the same on the workers.
         mrq: the client's version.
+        called_at: when the client was asked for it, on the client's clock, as is ``submitted_at``.
         input_length: of the input file, in bytes.
         epoch: of the last claim; 0 before the first.
         cancel_requested: the client wants it to end.
@@ -184,6 +196,7 @@ class JobRecord(Wire):
     python: str
     mrq: str
     client: str = ""
+    called_at: float = 0.0
     submitted_at: float = 0.0
     ended_at: float = 0.0
     input_length: int = 0

@@ -10,6 +10,7 @@ from __future__ import annotations
 import itertools
 import logging
 import secrets
+import time
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -22,7 +23,7 @@ from mrq.errors import BadMessage, MrqError
 from mrq.executor.pool import Executor
 from mrq.inbox import Inbox
 from mrq.membership import PYTHON, Membership
-from mrq.ports import Broker, Delivery, Session
+from mrq.ports import Broker, Delivery, Message, Session
 from mrq.registry import Registry
 from mrq.wire import Assignment, Control, JobRecord, Outcome, Report, TaskMessage, decode
 
@@ -54,10 +55,18 @@ class _Loans:
 
 @dataclass(slots=True)
 class _Running:
-    """A task in a child process: as it was asked for last, what to ack for it, and whether it is committed."""
+    """A task in a child process.
+
+    Attributes:
+        task: as it was asked for last.
+        loans: what to ack for it.
+        received: when it came, on the inbox's clock.
+        revoked: whether another attempt has committed it.
+    """
 
     task: TaskMessage
     loans: _Loans
+    received: float
     revoked: bool = False
 
 
@@ -155,9 +164,9 @@ class Worker:
             log.error("a message in %s goes to the dead letters: %s", delivery.queue, error)
             delivery.reject(requeue=False)
             return
-        self._consider(task, delivery, waited=0.0)
+        self._consider(task, delivery, self._inbox.now())
 
-    def _consider(self, task: TaskMessage, delivery: Delivery, waited: float) -> None:
+    def _consider(self, task: TaskMessage, delivery: Delivery, received: float, waited: float = 0.0) -> None:
         """Run a task, unless its job is over, unknown, or owned under a later epoch."""
         try:
             record = self._record(task.job_id)
@@ -166,7 +175,7 @@ class Worker:
             self._inbox.later(RETRY_DELAY, partial(delivery.reject, requeue=True))
             return
         if record is None and waited < UNKNOWN_JOB_PATIENCE:
-            self._inbox.later(0.2, partial(self._consider, task, delivery, waited + 0.2))
+            self._inbox.later(0.2, partial(self._consider, task, delivery, received, waited + 0.2))
         elif record is None or not record.goes_on or task.epoch < record.epoch:
             log.info("%s is dropped: its job or its epoch is over", task.task_id, extra=_fields(task))
             delivery.ack()
@@ -174,11 +183,13 @@ class Worker:
             message = (
                 f"the functions were pickled by Python {record.python}, worker {self.name} runs {PYTHON}"
             )
-            self._report(task, Outcome(kind="refused", type="VersionMismatch", message=message), delivery)
+            refused = Outcome(kind="refused", type="VersionMismatch", message=message)
+            self._report(_Running(task, _Loans([delivery]), received), refused)
         else:
-            self._start(task, delivery, record)
+            self._start(_Running(task, _Loans([delivery]), received), delivery, record)
 
-    def _start(self, task: TaskMessage, delivery: Delivery, record: JobRecord) -> None:
+    def _start(self, new: _Running, delivery: Delivery, record: JobRecord) -> None:
+        task = new.task
         key = (task.job_id, task.phase, task.index)
         running = self._running.get(key)
         if running is not None and task.backup and task.epoch == running.task.epoch:
@@ -187,11 +198,12 @@ class Worker:
         elif running is not None:
             self._redelivered(running, task, delivery)
         else:
-            self._run(task, delivery, record)
+            self._run(new, delivery, record)
 
-    def _run(self, task: TaskMessage, delivery: Delivery, record: JobRecord) -> None:
-        self._running[task.job_id, task.phase, task.index] = _Running(task, _Loans([delivery]))
-        self._broker.publish([envelope.report(self._topology, self._report_of(task))])
+    def _run(self, running: _Running, delivery: Delivery, record: JobRecord) -> None:
+        task = running.task
+        self._running[task.job_id, task.phase, task.index] = running
+        self._broker.publish([self._report_of(running)])
         assignment = Assignment(
             task=task,
             key=record.key,
@@ -210,10 +222,10 @@ class Worker:
     def _redelivered(self, running: _Running, task: TaskMessage, delivery: Delivery) -> None:
         """The task runs here already: its first channel is gone, or a new epoch asks for it too."""
         running.loans.deliveries.append(delivery)
-        self._broker.publish([envelope.report(self._topology, self._report_of(running.task))])
+        self._broker.publish([self._report_of(running)])
         if (task.epoch, task.attempt) > (running.task.epoch, running.task.attempt):
             running.task = task
-            self._broker.publish([envelope.report(self._topology, self._report_of(task))])
+            self._broker.publish([self._report_of(running)])
 
     def _record(self, job_id: str) -> JobRecord | None:
         """Return the job's record, cached until its watch fires."""
@@ -243,9 +255,9 @@ class Worker:
         task, delivery = running.task, running.loans
         log.info("%s: %s %s", task.task_id, outcome.kind, outcome.message, extra=_fields(task))
         if outcome.kind != "killed":
-            self._report(task, outcome, delivery)
+            self._report(running, outcome)
         elif outcome.type == "StoreFull":
-            self._report(task, outcome.model_copy(update={"kind": "refused"}), delivery)
+            self._report(running, outcome.model_copy(update={"kind": "refused"}))
         elif running.revoked or self._is_over(task.job_id):
             delivery.ack()
         else:  # not the task's fault: the store is away, or our own helper died
@@ -259,9 +271,9 @@ class Worker:
             return False
         return record is None or not record.goes_on
 
-    def _report(self, task: TaskMessage, outcome: Outcome, delivery: Delivery | _Loans) -> None:
+    def _report(self, running: _Running, outcome: Outcome) -> None:
         """Tell the master, and ack once the broker has confirmed that; unconfirmed, it is delivered again."""
-        message = envelope.report(self._topology, self._report_of(task, outcome))
+        task, delivery = running.task, running.loans
 
         def confirmed(publish: Any) -> None:
             error = publish.exception()
@@ -271,18 +283,22 @@ class Worker:
                 log.warning("the report of %s was not sent: %s", task.task_id, error, extra=_fields(task))
                 delivery.reject(requeue=True)
 
-        self._broker.publish([message]).add_done_callback(confirmed)
+        self._broker.publish([self._report_of(running, outcome)]).add_done_callback(confirmed)
 
-    def _report_of(self, task: TaskMessage, outcome: Outcome | None = None) -> Report:
-        return Report(
+    def _report_of(self, running: _Running, outcome: Outcome | None = None) -> Message:
+        task, now = running.task, time.time()
+        report = Report(
             job_id=task.job_id,
             phase=task.phase,
             index=task.index,
             epoch=task.epoch,
             attempt=task.attempt,
             worker=self.name,
+            received=now - (self._inbox.now() - running.received),
+            sent=now,
             outcome=outcome,
         )
+        return envelope.report(self._topology, report)
 
     # ------------------------------------------------------------ orders and membership
 
@@ -299,8 +315,8 @@ class Worker:
         elif order.order == "revoke":
             self._revoke(order.task_id)
         else:
-            running = [r.task for r in self._running.values() if r.task.job_id == order.job_id]
-            self._broker.publish([envelope.report(self._topology, self._report_of(task)) for task in running])
+            running = [r for r in self._running.values() if r.task.job_id == order.job_id]
+            self._broker.publish([self._report_of(one) for one in running])
 
     def _revoke(self, task_id: str) -> None:
         """Give up a task that another attempt has committed."""

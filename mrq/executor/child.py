@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import socket
+import time
 import traceback
 from contextlib import suppress
 from typing import Any
@@ -17,6 +18,7 @@ from mrq.blob import Signer
 from mrq.errors import BadMessage, MrqError, StoreNotFound
 from mrq.executor import memory, phases
 from mrq.executor.channel import frame, receive
+from mrq.executor.stopwatch import Stopwatch
 from mrq.executor.streams import Streams
 from mrq.ports import Store
 from mrq.store.address import open_store
@@ -52,9 +54,14 @@ class Runner:
         self._code: dict[str, phases.Code] = {}
 
     def run(self, assignment: Assignment) -> Outcome:
-        """Run one task; whatever happens is told by the outcome."""
+        """Run one task; whatever happens is told by the outcome, and where the time went."""
+        began, watch = time.time(), Stopwatch()
+        outcome = self._guarded(assignment, watch)
+        return outcome.model_copy(update={"began": began, "spent": watch.spent()})
+
+    def _guarded(self, assignment: Assignment, watch: Stopwatch) -> Outcome:
         try:
-            return self._run(assignment, self._open(assignment.store))
+            return self._run(assignment, self._open(assignment.store), watch)
         except (BadMessage, StoreNotFound) as error:  # forged, damaged, of another version, gone: so it stays
             return _of(error, "refused")
         except (MrqError, OSError) as error:  # the store's trouble or this machine's, not the task's
@@ -65,9 +72,9 @@ class Runner:
             traceback.print_exc()
             return _of(error, "refused", "a fault of mrq's own: ")
 
-    def _run(self, assignment: Assignment, store: Store) -> Outcome:
+    def _run(self, assignment: Assignment, store: Store, watch: Stopwatch) -> Outcome:
         try:
-            return phases.run(assignment, store, lambda: self._load(assignment, store))
+            return phases.run(assignment, store, lambda: self._load(assignment, store), watch)
         except phases.UserError as carrier:
             return _raised(carrier.error, assignment, store)
         except MemoryError as error:

@@ -11,7 +11,6 @@ they are committed with it.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from itertools import chain
@@ -27,6 +26,7 @@ from mrq.executor.copies import in_one_process
 from mrq.executor.memory import limited
 from mrq.executor.pairs import grouped
 from mrq.executor.skipping import Skips
+from mrq.executor.stopwatch import REST, Stopwatch, TimedWrites
 from mrq.executor.values import gathered
 from mrq.ports import Store
 from mrq.segment import CHUNK_BYTES, SegmentReader, SegmentSummary, SegmentWriter
@@ -67,13 +67,14 @@ class _Committed(NamedTuple):
         return self.summary.records - self.skipped
 
 
-def run(assignment: Assignment, store: Store, load_code: Callable[[], Code]) -> Outcome:
+def run(assignment: Assignment, store: Store, load_code: Callable[[], Code], watch: Stopwatch) -> Outcome:
     """Run one task and commit its result.
 
     Args:
         assignment: the task and all it needs.
         store: where the files are.
         load_code: returns the job's two functions; called before any data is unpickled, so that its classes are there.
+        watch: is told what takes the time.
 
     Returns:
         an outcome of kind ``done``.
@@ -84,11 +85,11 @@ def run(assignment: Assignment, store: Store, load_code: Callable[[], Code]) -> 
         BadMessage: a file is damaged, or not the job's.
         MrqError: the store's trouble.
     """
-    task = _Task(assignment, store)
+    task = _Task(assignment, store, watch)
     if assignment.check_first and (found := task.committed()):
         return _done(found, Stats(records_out=found.records, bytes_out=found.summary.length))
-    started = time.perf_counter()
-    code = load_code()
+    with watch.on("load"):
+        code = load_code()
     with limited(assignment):
         written = task.write(_PHASES[task.phase](task, code))
     stats = Stats(
@@ -96,9 +97,10 @@ def run(assignment: Assignment, store: Store, load_code: Callable[[], Code]) -> 
         records_out=written.records,
         bytes_in=task.bytes_in,
         bytes_out=written.summary.length,
-        seconds=time.perf_counter() - started,
+        seconds=sum(watch.spent().values()),
     )
-    return _done(task.commit(written), stats)
+    with watch.on("commit"):
+        return _done(task.commit(written), stats)
 
 
 def _done(committed: _Committed, stats: Stats) -> Outcome:
@@ -109,9 +111,10 @@ def _done(committed: _Committed, stats: Stats) -> Outcome:
 class _Task:
     """A task's files, and how much was read of them."""
 
-    def __init__(self, assignment: Assignment, store: Store) -> None:
+    def __init__(self, assignment: Assignment, store: Store, watch: Stopwatch) -> None:
         self.assignment = assignment
         self.store = store
+        self.watch = watch
         self.job_id = assignment.task.job_id
         self.phase = assignment.task.phase
         self.index = assignment.task.index
@@ -167,7 +170,7 @@ class _Task:
             frame_bytes = min(frame_bytes, self.share(frame_bytes))
         writer = SegmentWriter(self._signer, self.phase.value, self.index, frame_bytes)
         try:
-            write_whole(self.store, self._attempt, writer.file(partitions))
+            write_whole(TimedWrites(self.store, self.watch), self._attempt, writer.file(partitions))
         except NotShippable as error:
             raise UserError(_reason(error)) from None
         return _Committed(writer.summary, len(self.skips.records))
@@ -184,30 +187,35 @@ class _Task:
 
 
 def _map(task: _Task, code: Code) -> Iterable[Iterable[Any]]:
-    blocks = task.blocks(task.open_input(), task.index)
-    elements = [element for block in blocks for element in block]
+    with task.watch.on("read"):
+        blocks = task.blocks(task.open_input(), task.index)
+        elements = [element for block in blocks for element in block]
 
     @in_one_process
     def mapped(part: list[Any]) -> list[Iterator[Row[Any]]]:
         all_were_bad = not part and task.skips.records
         return _partitioned([] if all_were_bad else grouped(code[0](part)), task.assignment.n_reduce)
 
-    yield from _as_user(lambda: task.skips.without_bad(mapped, elements))
+    with task.watch.on("run"):
+        partitions = _as_user(lambda: task.skips.without_bad(mapped, elements))
+    yield from partitions
     if task.skips.records:
         yield task.skips.records
 
 
 def _shuffle(task: _Task, code: Code) -> Iterable[Iterable[Row[Any]]]:
     del code  # it only had to be loaded
-    lengths = _map_results(task)
-    with ThreadPoolExecutor(min(_READERS, len(lengths)) or 1) as pool:
-        streams = list(pool.map(lambda item: _stream(task, *item), enumerate(lengths)))
-    return [_blamed(merge(streams))]
+    with task.watch.on("read"):
+        lengths = _map_results(task)
+        with ThreadPoolExecutor(min(_READERS, len(lengths)) or 1) as pool:
+            streams = list(pool.map(lambda item: _stream(task, *item), enumerate(lengths)))
+    return [_blamed(merge([task.watch.each("read", stream) for stream in streams]))]
 
 
 def _reduce(task: _Task, code: Code) -> Iterable[Iterable[Any]]:
-    blocks = task.blocks(task.open_result(Phase.SHUFFLE, task.index), 0)
-    yield _reduced(blocks, in_one_process(code[1]), task.skips)
+    with task.watch.on("read"):
+        blocks = task.blocks(task.open_result(Phase.SHUFFLE, task.index), 0)
+    yield _reduced(task.watch.each("read", blocks), in_one_process(code[1]), task)
     if task.skips.records:
         yield task.skips.records
 
@@ -254,16 +262,19 @@ def _stream(task: _Task, index: int, length: int) -> Iterator[list[Any]]:
 
 
 def _reduced(
-    blocks: Iterable[list[Row[Any]]], reduce_func: ReduceFunction, skips: Skips
+    blocks: Iterable[list[Row[Any]]], reduce_func: ReduceFunction, task: _Task
 ) -> Iterator[tuple[Any, Any]]:
     for position, (key, values) in enumerate(gathered(chain.from_iterable(blocks))):
+        task.watch.turn("run")
         try:
             y = reduce_func(values)
         except (Exception, SystemExit) as error:
-            if not skips.skip(position, key, error):
+            if not task.skips.skip(position, key, error):
                 raise UserError(error) from None
-        else:
-            yield key, y
+            continue
+        finally:
+            task.watch.turn(REST)
+        yield key, y
 
 
 # ---------------------------------------------------------------- user code

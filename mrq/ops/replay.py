@@ -24,6 +24,7 @@ from mrq.config import Settings
 from mrq.core.model import Phase
 from mrq.errors import ConfigurationError, VersionMismatch
 from mrq.executor import phases
+from mrq.executor.stopwatch import Stopwatch
 from mrq.membership import PYTHON
 from mrq.monitoring import LocalMonitoring
 from mrq.ops.overlay import Overlay
@@ -149,7 +150,7 @@ def _run(
     task = assignment.task
     signer = Signer(bytes.fromhex(assignment.key), task.job_id)
     try:
-        outcome = phases.run(assignment, local, lambda: _load(local, signer))
+        outcome = phases.run(assignment, local, lambda: _load(local, signer), Stopwatch())
     except phases.UserError as carrier:
         error = carrier.error
     except SystemExit as ended:  # a function's

@@ -22,6 +22,7 @@ from mrq.core.keys import order_key
 from mrq.core.model import PHASES, Phase
 from mrq.errors import BadSignature, NotShippable, StoreError
 from mrq.executor import phases
+from mrq.executor.stopwatch import Stopwatch
 from mrq.inputs import write_input
 from mrq.segment import SegmentReader, SegmentWriter
 from mrq.spool import write_whole
@@ -55,7 +56,7 @@ class Job:
             store={},
             check_first=check_first,
         )
-        return phases.run(assignment, self.store, lambda: self.code)
+        return phases.run(assignment, self.store, lambda: self.code, Stopwatch())
 
     def run_phase(self, phase: Phase) -> list[Outcome]:
         return [

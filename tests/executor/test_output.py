@@ -114,7 +114,7 @@ def test_a_job_that_prints_nothing_leaves_no_file(cluster: mrq.EmbeddedCluster) 
     future = cluster.mapreduce(["a"], count_characters, add_up)
     future.result(60)
     assert future.output() == []
-    assert folder_of(cluster, future) - {"attempts"} == {
+    assert folder_of(cluster, future) - {"attempts", "timeline"} == {
         "code", "input", "manifest", "map_results", "shuffle_results", "reduce_results",
     }  # fmt: skip
 

@@ -170,7 +170,7 @@ def test_a_script_ships_the_modules_beside_it_and_another_process_attaches(
 
 
 def test_a_job_writes_no_more_files_than_promised(start: Start) -> None:
-    """M + 2R results, the code, the input and the manifest: nothing else is left of a job that ended."""
+    """M + 2R results, code, input, manifest and timeline: nothing else is left of a job that ended."""
     cluster = start(n_workers=2)
     client, store = cluster.client, cluster.client._store
     future = client.mapreduce(random_strings(500), count_characters, add_up, 6, n_reducers=4)
@@ -178,6 +178,7 @@ def test_a_job_writes_no_more_files_than_promised(start: Start) -> None:
     folder = f"jobs/{future.job_id}"
     results = {phase: [f.name for f in store.list(f"{folder}/{phase.results}")] for phase in PHASES}
     assert [len(names) for names in results.values()] == [6, 4, 4]
+    eventually(lambda: store.status(f"{folder}/timeline"), "the timeline is written")
     names = {file.name for file in store.list(folder)} - {phase.results for phase in PHASES}
-    assert names - {"attempts"} == {"code", "input", "manifest"}
+    assert names - {"attempts"} == {"code", "input", "manifest", "timeline"}
     assert store.list(f"{folder}/attempts") == []

@@ -11,12 +11,16 @@ from concurrent.futures import Future
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+import mrq.executor.child
 import mrq.executor.phases
+import mrq.executor.stopwatch
 import mrq.following
 import mrq.performer
 import mrq.results
 import mrq.retention
 import mrq.submit
+import mrq.timeline
+import mrq.worker
 
 if TYPE_CHECKING:
     from tests.sim.executor import Child
@@ -69,12 +73,16 @@ def one_key() -> bytes:
 _STANDS = (
     (mrq.executor.phases, "ThreadPoolExecutor", InlinePool),
     (mrq.results, "ThreadPoolExecutor", InlinePool),
-    (mrq.executor.phases, "time", WallClock),
+    (mrq.executor.child, "time", WallClock),
+    (mrq.executor.stopwatch, "time", WallClock),
     (mrq.submit, "new_key", one_key),
     (mrq.submit, "time", WallClock),
     (mrq.performer, "time", WallClock),
     (mrq.retention, "time", WallClock),
     (mrq.following, "time", WallClock),
+    (mrq.timeline, "ThreadPoolExecutor", InlinePool),
+    (mrq.timeline, "time", WallClock),
+    (mrq.worker, "time", WallClock),
 )
 
 

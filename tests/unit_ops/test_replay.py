@@ -36,12 +36,12 @@ def again(client: JobClient, job_id: str, task: str, **more: Any) -> replay.Repl
 
 
 def files(cluster: mrq.EmbeddedCluster) -> dict[str, tuple[bytes, int]]:
-    """Return all that the store holds, with the times of writing, once what ended jobs left is cleared away."""
+    """Return what jobs left in the store but for timelines, with the times of writing, once attempts are cleared."""
     deadline = time.monotonic() + 30
     while list(cluster._root.glob("files/jobs/*/attempts")):
         assert time.monotonic() < deadline, "attempts are left"
         time.sleep(0.01)
-    found = [path for path in cluster._root.rglob("*") if path.is_file()]
+    found = [path for path in cluster._root.rglob("*") if path.is_file() and path.name != "timeline"]
     return {str(path): (path.read_bytes(), path.stat().st_mtime_ns) for path in found}
 
 
