@@ -1,4 +1,4 @@
-"""What the benchmarks have in common: a warm cluster, and a clock."""
+"""What `stragglers` measures with: a warm cluster, and a clock."""
 
 from __future__ import annotations
 

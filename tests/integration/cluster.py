@@ -15,9 +15,11 @@ from typing import Any
 
 from mrq.config import Settings
 from mrq.connect import Client
+from mrq.coordination.zookeeper import ZooKeeperCoordination
 from mrq.core.model import PHASES, Phase, TaskState
 from mrq.ports import Broker
 from mrq.registry import Registry
+from mrq.store.address import describe, open_store
 
 PATIENCE = 60.0
 """Seconds after which a condition that does not hold fails its test."""
@@ -130,15 +132,20 @@ class Cluster:
 
     def left_over(self) -> list[str]:
         """Return what is left of processes that carry this cluster's mark, as command lines."""
-        found = []
-        for folder in Path("/proc").glob("[0-9]*"):
-            with suppress(OSError):
-                if f"{MARK}={self.mark}".encode() not in (folder / "environ").read_bytes():
-                    continue
-                state = (folder / "stat").read_text().rpartition(")")[2].split()[0]
-                if state not in "ZX":
-                    found.append((folder / "cmdline").read_bytes().replace(b"\0", b" ").decode())
-        return found
+        return list(marked(MARK, self.mark).values())
+
+
+def marked(name: str, mark: str) -> dict[int, str]:
+    """Return the processes with that mark in their environment: number -> command line."""
+    found = {}
+    for folder in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):
+            if f"{name}={mark}".encode() not in (folder / "environ").read_bytes():
+                continue
+            state = (folder / "stat").read_text().rpartition(")")[2].split()[0]
+            if state not in "ZX":
+                found[int(folder.name)] = (folder / "cmdline").read_bytes().replace(b"\0", b" ").decode()
+    return found
 
 
 @contextmanager
@@ -206,3 +213,36 @@ def private_queues(settings: Settings) -> list[str]:
     durable = {f"{settings.rabbitmq_prefix}.{name}" for name in (*(p.value for p in PHASES), "dead")}
     names = [queue["name"] for queue in reply.json()]
     return [name for name in names if name.startswith(f"{settings.rabbitmq_prefix}.") and name not in durable]
+
+
+def own_place(name: str = "") -> dict[str, str]:
+    """Return the names of a tree, a folder and queues that nobody else has, as environment variables."""
+    place = f"mrq-{name or f'test-{uuid.uuid4().hex[:8]}'}"
+    return {
+        "MRQ_ZOOKEEPER_ROOT": f"/{place}",
+        "MRQ_HDFS_ROOT": f"/{place}",
+        "MRQ_RABBITMQ_PREFIX": place,
+    }
+
+
+def wipe(settings: Settings) -> None:
+    """Remove the tree, folder, queues and exchanges of such a place."""
+    import requests
+
+    tree = ZooKeeperCoordination(settings)
+    for child in tree.children("/"):
+        tree.delete(f"/{child}")
+    tree.close()
+    store = open_store(describe(settings.model_copy(update={"hdfs_root": "/"})))
+    store.delete(settings.hdfs_root.strip("/"))
+    store.close()
+    session = requests.Session()
+    session.trust_env = False
+    session.auth = (settings.username, settings.password.get_secret_value())
+    for kind in ("queues", "exchanges"):
+        url = f"{settings.rabbitmq_management_url}/api/{kind}/{settings.rabbitmq_vhost}"
+        reply = session.get(url, timeout=10)
+        reply.raise_for_status()
+        for thing in reply.json():
+            if thing["name"].startswith(settings.rabbitmq_prefix):
+                session.delete(f"{url}/{thing['name']}", timeout=10)

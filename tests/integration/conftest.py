@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import threading
-import uuid
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -15,7 +14,7 @@ from mrq.config import Settings
 from mrq.coordination.zookeeper import ZooKeeperCoordination
 from mrq.errors import MrqError
 from mrq.store.address import describe, open_store
-from tests.integration.cluster import Cluster, running
+from tests.integration.cluster import Cluster, own_place, running, wipe
 
 MASTERS_AND_WORKERS = {
     "MRQ_ZOOKEEPER_SESSION_TIMEOUT": "4",  # so that a killed master is succeeded soon
@@ -47,37 +46,6 @@ def settings(servers: Settings, monkeypatch: pytest.MonkeyPatch) -> Iterator[Set
         monkeypatch.setenv(name, value)
     yield Settings.load()
     wipe(Settings.load())
-
-
-def own_place() -> dict[str, str]:
-    """Return the names of a tree, a folder and queues that nobody else has, as environment variables."""
-    place = f"mrq-test-{uuid.uuid4().hex[:8]}"
-    return {
-        "MRQ_ZOOKEEPER_ROOT": f"/{place}",
-        "MRQ_HDFS_ROOT": f"/{place}",
-        "MRQ_RABBITMQ_PREFIX": place,
-    }
-
-
-def wipe(settings: Settings) -> None:
-    """Remove the test's own tree, folder, queues and exchanges."""
-    import requests
-
-    tree = ZooKeeperCoordination(settings)
-    for child in tree.children("/"):
-        tree.delete(f"/{child}")
-    tree.close()
-    store = open_store(describe(settings.model_copy(update={"hdfs_root": "/"})))
-    store.delete(settings.hdfs_root.strip("/"))
-    store.close()
-    session = requests.Session()
-    session.trust_env = False
-    session.auth = (settings.username, settings.password.get_secret_value())
-    for kind in ("queues", "exchanges"):
-        url = f"{settings.rabbitmq_management_url}/api/{kind}/{settings.rabbitmq_vhost}"
-        for thing in session.get(url, timeout=10).json():
-            if thing["name"].startswith(settings.rabbitmq_prefix):
-                session.delete(f"{url}/{thing['name']}", timeout=10)
 
 
 @pytest.fixture

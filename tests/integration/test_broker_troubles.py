@@ -20,8 +20,8 @@ from mrq.core.model import Phase
 from mrq.future import JobFuture
 from mrq.ports import Delivery
 from tests.contract.broker_servers import Inbox, Management, RabbitMQKind, task
-from tests.integration.cluster import Cluster, eventually, running
-from tests.integration.conftest import MASTERS_AND_WORKERS, own_place, wipe
+from tests.integration.cluster import Cluster, eventually, own_place, running, wipe
+from tests.integration.conftest import MASTERS_AND_WORKERS
 from tests.integration.test_servers import stopped
 from tests.jobs import Gate, add_up, count_characters, plain, random_strings
 from tests.own_rabbitmq import own_rabbitmq

@@ -1,0 +1,52 @@
+"""Dask: futures on a `LocalCluster` of two processes; data is scattered, and each part goes straight to its reducer."""
+
+from __future__ import annotations
+
+from operator import itemgetter
+from typing import Any
+
+import distributed
+
+from benchmarks.by_hand import N_REDUCERS, Part, chunks, in_order, map_part, reduce_parts
+from benchmarks.systems.system import N_WORKERS, System
+from benchmarks.workloads import Job, Pairs
+
+
+def _reduced(reduce_func: Any, *parts: Part) -> Pairs:
+    return reduce_parts(reduce_func, parts)
+
+
+class Dask(System):
+    """No dashboard, no memory limits, which cost time and help nothing here."""
+
+    def start(self) -> str:
+        """Start scheduler and workers."""
+        self.cluster = distributed.LocalCluster(
+            n_workers=N_WORKERS, threads_per_worker=1, host="127.0.0.1", dashboard_address=None, memory_limit=0
+        )  # fmt: skip
+        self.client = distributed.Client(self.cluster)
+        return str(distributed.__version__)
+
+    def mapreduce(self, job: Job) -> Pairs:
+        """Scatter the chunks, map each, pick each reducer's parts out where they are, reduce."""
+        submit = self.client.submit
+        scattered = self.client.scatter(chunks(job.data, job.n_splits), hash=False)
+        mapped = [submit(map_part, job.map_func, chunk, pure=False) for chunk in scattered]
+        reduced = []
+        for number in range(N_REDUCERS):
+            parts = [submit(itemgetter(number), whole, pure=False) for whole in mapped]
+            reduced.append(submit(_reduced, job.reduce_func, *parts, pure=False))
+        return in_order(self.client.gather(reduced))
+
+    def no_ops(self, job: Job) -> int:
+        """Map one element a task."""
+        futures = self.client.map(job.map_func, [[element] for element in job.data], pure=False)
+        return len(self.client.gather(futures))
+
+    def stop(self) -> None:
+        """End all."""
+        self.client.close()
+        self.cluster.close()
+
+
+SYSTEM = Dask
