@@ -112,6 +112,7 @@ class Host:
         for pid in marked(MARK, self.mark):
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
+        self.process.kill()
         self.process.wait()
 
 
