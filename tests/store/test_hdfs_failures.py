@@ -143,8 +143,27 @@ def test_a_reply_that_breaks_off_is_not_taken_for_the_file(
     """A part of the bytes is no answer: the read is done again."""
     fake = fake_hdfs((200, b"data"))
     fake.cuts = 2
-    assert opened(fake.url).read("f") == b"data"
+    assert opened(fake.url).read("f", 0, 4) == b"data"
     assert len(fake.asked) == 3
+
+
+@pytest.mark.parametrize(("short", "range_"), [(b"", ()), (b"da", ()), (b"d", (1, 3)), (b"", (1, 9))])
+def test_an_answer_that_is_short_though_it_says_200_is_not_taken_for_the_file(
+    fake_hdfs: Callable[..., Any], opened: Open, short: bytes, range_: tuple[int, ...]
+) -> None:
+    """HttpFS answers so when no DataNode serves a block: the read is done again."""
+    status = 200, json.dumps({"FileStatus": {"length": 4}}).encode()
+    full = (200, b"data"[range_[0] :] if range_ else b"data")
+    fake = fake_hdfs((200, short), status, (200, short), status, full, status)
+    assert opened(fake.url).read("f", *range_) == full[1]
+    assert len([line for line in fake.asked if "op=OPEN" in line]) == 3
+
+
+def test_a_range_beyond_the_end_is_as_short_as_the_file(fake_hdfs: Callable[..., Any], opened: Open) -> None:
+    """What is not in the file is not missing."""
+    status = 200, json.dumps({"FileStatus": {"length": 4}}).encode()
+    assert opened(fake_hdfs((200, b"a"), status).url).read("f", 3, 100) == b"a"
+    assert opened(fake_hdfs((200, b""), status).url).read("f", 7) == b""
 
 
 def test_a_namenode_is_not_taken_for_a_gateway(fake_hdfs: Callable[..., Any], opened: Open) -> None:

@@ -75,11 +75,25 @@ class HdfsStore:
         if offset < 0 or (length is not None and length < 0):
             raise ValueError(f"offset {offset} and length {length} can't be negative")
         checked(path)
+        return self._do("read", path, lambda: self._read(path, offset, length))
+
+    def _read(self, path: str, offset: int, length: int | None) -> bytes:
+        """Read once, and see that nothing is missing.
+
+        When HttpFS loses the DataNodes of a block it answers 200 all the same, with what it has so far, or nothing
+        (``InputStreamEntity.write`` closes the reply on its way out); so an answer that is short is looked into.
+        """
         range_ = {"offset": offset} | ({} if length is None else {"length": length})
         try:
-            return self._do("read", path, lambda: self._client.open(path, **range_))
+            data = self._client.open(path, **range_)
         except PastTheEnd:
             return b""
+        if length is None or len(data) < length:
+            whole = max(0, field(self._client._get_file_status(path), "FileStatus", "length") - offset)
+            wanted = whole if length is None else min(length, whole)
+            if len(data) < wanted:
+                raise TryAgain(f"HDFS gave {len(data)} of {wanted} bytes: no DataNode serves the rest")
+        return data
 
     def rename(self, source: str, target: str) -> bool:
         """See `mrq.ports.Store.rename`; for files only.
