@@ -33,7 +33,7 @@ class Client(JobClient):
     def __init__(self, settings: Settings | None = None, **arguments: Any) -> None:
         settings = settings or Settings.load(**arguments)
         with ExitStack() as opened:
-            tree = ZooKeeperCoordination(settings)
+            tree = ZooKeeperCoordination(settings, outlives_sessions=True)
             opened.callback(tree.close)
             store = open_store(describe(settings))
             opened.callback(store.close)

@@ -107,7 +107,7 @@ class LocalCluster(JobClient):
             if auth:
                 auth.belongs_to(name)
             settings = network.settings(login)
-            tree = ZooKeeperCoordination(settings)
+            tree = ZooKeeperCoordination(settings, outlives_sessions=True)
             opened.callback(tree.close)
             store = open_store(describe(settings))
             opened.callback(store.close)

@@ -63,7 +63,7 @@ class LocalMonitoring:
         if self._registry is None:
             from mrq.coordination.zookeeper import ZooKeeperCoordination
 
-            tree = ZooKeeperCoordination(self._settings)
+            tree = ZooKeeperCoordination(self._settings, outlives_sessions=True)
             self._opened.callback(tree.close)
             self._registry = Registry(tree)
         return self._registry

@@ -183,6 +183,30 @@ def test_a_session_that_expired_without_a_connection_is_lost(
     assert proxied.create("/owner", b"", ephemeral=True).mine
 
 
+def test_calls_of_one_whose_session_holds_nothing_go_on_in_the_next_session(
+    settings: Settings, proxy: Proxy, direct: ZooKeeperCoordination
+) -> None:
+    """What the session's end cut off is done in the next one: a client owns nothing that it could lose."""
+    through = settings.model_copy(update={"zookeeper_hosts": (proxy.address,)})
+    client = ZooKeeperCoordination(through, outlives_sessions=True)
+    states: SimpleQueue[Session] = SimpleQueue()
+    client.add_listener(states.put)
+    direct.create("/there", b"data")
+    client.create("/witness", b"", ephemeral=True)
+    proxy.down()
+    with ThreadPoolExecutor(2) as pool:
+        asked, made = pool.submit(client.get, "/there"), pool.submit(client.create, "/new", b"")
+        eventually(lambda: direct.get("/witness") is None)
+        proxy.up()
+        found = asked.result(PATIENCE)
+        assert found is not None
+        assert found.data == b"data"
+        assert not made.result(PATIENCE).mine
+    assert direct.get("/new")
+    assert Session.LOST in [states.get(timeout=PATIENCE) for _ in range(3)]
+    client.close()
+
+
 def test_a_change_during_a_lost_connection_is_told_after_it(
     proxy: Proxy, proxied: ZooKeeperCoordination, direct: ZooKeeperCoordination
 ) -> None:

@@ -12,7 +12,7 @@ from kazoo.security import CREATOR_ALL_ACL
 from mrq.config import Settings
 from mrq.coordination.limits import check_data, check_path, child, parent
 from mrq.coordination.zookeeper.acl import GUARD, Rights, decode_rights, from_acl, template_of, to_acl
-from mrq.coordination.zookeeper.session import UNANSWERED, Call, ZooKeeperSession
+from mrq.coordination.zookeeper.session import Call, ZooKeeperSession
 from mrq.ports import Node, Session, Watch
 
 
@@ -24,8 +24,13 @@ class ZooKeeperCoordination:
     was called.
     """
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, *, outlives_sessions: bool = False) -> None:
         """Connect, and make or read the root.
+
+        Args:
+            settings: where the servers are, who we are, and how long we wait.
+            outlives_sessions: whether calls go on in the next session when theirs expires, in place of raising
+                `SessionLost`: for those who create nothing ephemeral, as clients.
 
         Raises:
             CoordinationUnavailable: no server answered within ``connect_timeout``.
@@ -33,7 +38,7 @@ class ZooKeeperCoordination:
         """
         check_path(settings.zookeeper_root)
         self._root = settings.zookeeper_root.rstrip("/")
-        self._session = ZooKeeperSession(settings)
+        self._session = ZooKeeperSession(settings, outlives=outlives_sessions)
         self._client = self._session.client
         self._guarded = False  # once True, each new node's rights are looked up
         self._session.add_listener(self._on_session)
@@ -63,7 +68,7 @@ class ZooKeeperCoordination:
                         full, bytes(data), acl, ephemeral=ephemeral, include_data=True
                     )
                     return self._node(data, call.answer(request)[1])
-                except UNANSWERED:
+                except self._session.unanswered:
                     unsure = True
                     raise
                 except NoNodeError:
@@ -101,7 +106,7 @@ class ZooKeeperCoordination:
             nonlocal unsure
             try:
                 return self._delete(call, full) or unsure
-            except UNANSWERED:
+            except self._session.unanswered:
                 unsure = True
                 raise
 

@@ -1,7 +1,8 @@
 """A kazoo client with what kazoo leaves to its callers.
 
-* A deadline. Each operation is tried again after a lost connection until its time is over. A lost reply
-  leaves open whether the request was performed; an operation may even take effect after its deadline.
+* A deadline. Each operation is tried again after a lost connection until its time is over, and for those whose
+  session holds nothing also after a lost session. A lost reply leaves open whether the request was performed; an
+  operation may even take effect after its deadline.
 * Watches across a reconnect. kazoo drops all watches when the connection is lost; here each is called as soon
   as the same session is connected again, for changes may have gone by unseen. When the session is lost they
   end with it, uncalled: the listeners are told `Session.LOST`, then `Session.CONNECTED`.
@@ -16,7 +17,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 from kazoo.client import KazooClient
@@ -105,9 +106,20 @@ class _Watcher:
 
 
 class ZooKeeperSession:
-    """A session that follows after the last one by itself. Thread-safe."""
+    """A session that follows after the last one by itself. Thread-safe.
 
-    def __init__(self, settings: Settings) -> None:
+    Args:
+        settings: where the servers are, who we are, and how long we wait.
+        outlives: whether an operation that its session's end cut off is tried again in the next session. That is for
+            those whose session holds nothing; for others, what they act for may be somebody else's by then.
+
+    Attributes:
+        unanswered: kazoo's errors after which nobody knows whether the request was performed, and it is tried again.
+    """
+
+    def __init__(self, settings: Settings, *, outlives: bool = False) -> None:
+        self._outlives = outlives
+        self.unanswered = (*UNANSWERED, SessionExpiredError) if outlives else UNANSWERED
         self._hosts = ",".join(settings.zookeeper_hosts)
         self._user = settings.username
         self._timeout = settings.operation_timeout
@@ -133,7 +145,7 @@ class ZooKeeperSession:
         seconds = timeout or self._timeout
         call = Call(time.monotonic() + seconds, self._generation, self.client.last_zxid)
         retrying = Retrying(
-            retry=retry_if_exception_type(UNANSWERED),
+            retry=retry_if_exception_type(self.unanswered),
             stop=stop_before_delay(seconds),
             wait=wait_random_exponential(multiplier=0.02, max=1),
             reraise=True,
@@ -204,7 +216,9 @@ class ZooKeeperSession:
             if self._closed:
                 raise ConnectionClosedError
             if self._generation != call.generation:
-                raise SessionExpiredError
+                if not self._outlives:
+                    raise SessionExpiredError
+                call = replace(call, generation=self._generation)
             if not settled:
                 raise KazooTimeoutError
         return operation(call)
@@ -238,9 +252,9 @@ class ZooKeeperSession:
                 )
             case ConnectionClosedError():
                 return CoordinationUnavailable(f"the session is closed: {path} can't be looked at")
-            case SessionExpiredError():
+            case SessionExpiredError() if not self._outlives:
                 return SessionLost(f"the session expired before an answer about {path} came")
-        if isinstance(error, (KazooTimeoutError, *UNANSWERED)):
+        if isinstance(error, (KazooTimeoutError, *self.unanswered)):
             return CoordinationUnavailable(
                 f"ZooKeeper at {self._hosts} gave no answer about {path} within {seconds:g} s"
             )
