@@ -17,6 +17,7 @@ from mrq.future import JobFuture, Progress, Result
 from mrq.inbox import Inbox
 from mrq.ports import Store
 from mrq.registry import Registry
+from mrq.report import report_of
 from mrq.results import read_failure, read_result, read_skipped
 from mrq.sidecar import Printed, Skipped, read_output
 from mrq.stored import StoredResult
@@ -76,6 +77,7 @@ class Follower:
                 partial(self._progress, job_id),
                 partial(self._skipped, job_id),
                 partial(self._output, job_id),
+                partial(report_of, job_id, self._registry, self._store),
             )
             self._pending[job_id] = future
         self._inbox.put(partial(self._look, job_id))

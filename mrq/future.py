@@ -6,12 +6,16 @@ from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import CancelledError, Future, InvalidStateError
 from concurrent.futures._base import CANCELLED, CANCELLED_AND_NOTIFIED, FINISHED, PENDING, RUNNING
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mrq.core.model import JobState, Phase
+from mrq.errors import JobError
 from mrq.sidecar import Printed, Skipped
 from mrq.stored import StoredResult
 from mrq.wire import PhaseProgress
+
+if TYPE_CHECKING:
+    from mrq.report import Report
 
 Result = list[tuple[Any, Any]]
 
@@ -62,6 +66,7 @@ class JobFuture(Future[Result]):
         progress: Callable[[], Progress],
         skipped: Callable[[], list[Skipped]] = list,
         output: Callable[[], list[Printed]] = list,
+        report: Callable[[], Report] | None = None,
     ) -> None:
         super().__init__()
         self.job_id = job_id
@@ -69,6 +74,7 @@ class JobFuture(Future[Result]):
         self._read_progress = progress
         self._read_skipped = skipped
         self._read_output = output
+        self._read_report = report
 
     def result(self, timeout: float | None = None) -> Result:
         """Return ``[(key, y), …]``, sorted by key; see `concurrent.futures.Future.result`."""
@@ -129,6 +135,18 @@ class JobFuture(Future[Result]):
             Unavailable: a server does not answer.
         """
         return self._read_output()
+
+    def report(self) -> Report:
+        """Return where the job's time went; a notebook shows it as a picture.
+
+        Raises:
+            JobError: the job has not ended, or no timeline of it was kept.
+            UnknownJob: it has been cleared.
+            Unavailable: a server does not answer.
+        """
+        if self._read_report is None:
+            raise JobError(f"nothing keeps a timeline of {self.job_id}", job_id=self.job_id)
+        return self._read_report()
 
     # What follows is for the client that resolves the future.
 

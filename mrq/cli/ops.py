@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from mrq.cli.exits import FAILED, OK
 from mrq.cli.shared import new_console, print_json, say, settings_of
-from mrq.errors import ConfigurationError
+from mrq.errors import ConfigurationError, MrqError
 
 if TYPE_CHECKING:
     import argparse
@@ -40,6 +40,9 @@ def add_to(to: Any, add_verb: Callable[..., argparse.ArgumentParser]) -> None:
     patient = add_verb(to, doctor)
     patient.add_argument("--fix", action="store_true", help="remove files that nobody can need any more")
     add_verb(to, explain).add_argument("job", metavar="JOB", help="as in job_7")
+    told = add_verb(to, report)
+    told.add_argument("job", metavar="JOB", help="as in job_7")
+    told.add_argument("-o", "--output", metavar="FILE", help="where the page goes (default: JOB.html)")
 
 
 # ---------------------------------------------------------------- the whole cluster, and one job
@@ -81,6 +84,27 @@ def explain(args: argparse.Namespace) -> None:
         print_json(story.model_dump(mode="json"))
     else:
         print("\n".join(lines(story)))
+
+
+def report(args: argparse.Namespace) -> None:
+    """Draw where a job's time went: the timeline of its tasks as a page of HTML."""
+    from pathlib import Path
+
+    from mrq.monitoring import LocalMonitoring
+    from mrq.report import report_of
+
+    with LocalMonitoring(settings_of(args)) as servers:
+        told = report_of(args.job, servers.registry, servers.store)
+    file = Path(args.output or f"{args.job}.html")
+    if args.output or not args.json:
+        try:
+            file.write_text(told.html(), encoding="utf-8")
+        except OSError as error:
+            raise MrqError(f"the page can't be written: {error}") from error
+    if args.json:
+        print_json(told.data())
+    else:
+        print("\n".join([*told.lines(), str(file)]))
 
 
 # ---------------------------------------------------------------- dead letters

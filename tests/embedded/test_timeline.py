@@ -13,7 +13,8 @@ import pytest
 import mrq
 from mrq import layout, timeline
 from mrq.core.model import JobState, Phase
-from mrq.errors import MrqError, StoreUnavailable
+from mrq.errors import BadSignature, JobError, MrqError, StoreUnavailable
+from mrq.report import report_of
 from mrq.timeline import Archive, Recorder, Timeline
 from mrq.wire import JobRecord, Outcome, Report, Stats
 from tests.jobs import Gate, add_up, count_characters
@@ -109,6 +110,53 @@ def test_a_successor_tells_what_it_saw(tmp_path: Path) -> None:
         seen = read(cluster, future.job_id)
     assert seen.resumed
     assert "done" in [row.end for row in seen.attempts[Phase.MAP]]
+
+
+def test_a_future_reports_where_its_jobs_time_went(cluster: mrq.EmbeddedCluster) -> None:
+    """As soon as the result is there: all of the time, and each task once."""
+    future = cluster.mapreduce(["ab", "bc"], count_characters, add_up, 2, speculative=False)
+    future.result(60)
+    report = future.report()
+    assert sum(share.path for share in report.shares().values()) == pytest.approx(report.seconds, abs=1e-3)
+    assert report.shares()["run"].path > 0
+    assert report._repr_html_().count('class="task"') == 2 + 2 + 2
+
+
+def test_a_job_that_runs_has_no_report_yet(cluster: mrq.EmbeddedCluster, tmp_path: Path) -> None:
+    """The message says when it will, and where to look meanwhile."""
+    gate = Gate(tmp_path)
+
+    def map_func(strings: list[str]) -> Any:
+        gate.wait("map")
+        return count_characters(strings)
+
+    future = cluster.mapreduce(["a"], map_func, add_up)
+    with pytest.raises(JobError, match=f"{future.job_id} has not ended .* mrq explain {future.job_id}"):
+        future.report()
+    gate.open("map")
+    future.result(60)
+
+
+def test_a_job_without_a_timeline_is_said_to_have_none(
+    cluster: mrq.EmbeddedCluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After some patience; and a timeline that is there in part only gets the same."""
+    monkeypatch.setattr("mrq.report.PATIENCE", 0.2)
+    lone = record(job_id="job_997")
+    cluster._registry.submit(lone)
+    with pytest.raises(JobError, match="no timeline of it was kept"):
+        report_of(lone.job_id, cluster._registry, cluster._store)
+    cluster._store.write(layout.timeline(lone.job_id), b"half of")
+    with pytest.raises(BadSignature):
+        report_of(lone.job_id, cluster._registry, cluster._store)
+
+    def complete() -> None:
+        timeline.write(cluster._store, lone, Recorder(7).timeline(lone, resumed=False))
+
+    monkeypatch.setattr("mrq.report.PATIENCE", 60.0)
+    threading.Timer(0.2, complete).start()
+    assert report_of(lone.job_id, cluster._registry, cluster._store).timeline.job_id == lone.job_id
+    cluster.clear(lone.job_id)
 
 
 # ---------------------------------------------------------------- notes made by hand

@@ -98,6 +98,32 @@ def test_monitoring_prints_the_tree_of_a_jobs_files(start: Start, capsys: pytest
     assert len(done) == 3 + 2 + 2
 
 
+def test_report_draws_where_a_jobs_time_went(start: Start, tmp_path: Path) -> None:
+    """As a page with each task, and as JSON; of a job that runs there is none yet, and that is said."""
+    cluster, gate = start(n_workers=2), Gate(tmp_path)
+    running = gated_job(cluster, gate, Phase.MAP)
+    refused = mrq("report", running.job_id, "-o", str(tmp_path / "no.html"))
+    assert refused.returncode == 1
+    assert f"{running.job_id} has not ended" in refused.stderr
+    assert not (tmp_path / "no.html").exists()
+    gate.open("map")
+    running.result(60)
+    future = cluster.client.mapreduce(DATA, count_characters, add_up, 3, n_reducers=2, speculative=False)
+    future.result(60)
+    drawn = mrq("report", future.job_id, "-o", str(tmp_path / "job.html"))
+    assert drawn.returncode == 0, drawn.stderr
+    assert drawn.stdout.splitlines()[-1] == str(tmp_path / "job.html")
+    assert (tmp_path / "job.html").read_text().count('class="task"') == 3 + 2 + 2
+    told = json.loads(mrq("report", future.job_id, "--json").stdout)
+    assert {phase: known["attempts"] for phase, known in told["phases"].items()} == {
+        "map": {"done": 3}, "shuffle": {"done": 2}, "reduce": {"done": 2},
+    }  # fmt: skip
+    assert sum(share["path"] for share in told["shares"].values()) == pytest.approx(told["seconds"], abs=1e-3)
+    assert {"read", "run", "write", "commit", "queue", "report", "manifest"} <= told["shares"].keys()
+    unwritable = mrq("report", future.job_id, "-o", str(tmp_path / "no" / "job.html"))
+    assert (unwritable.returncode, "the page can't be written" in unwritable.stderr) == (1, True)
+
+
 def test_services_run_as_modules_too(settings: Settings) -> None:
     """python -m masters and python -m workers are the command's verbs."""
     for role in ("masters", "workers"):
