@@ -20,6 +20,7 @@ from mrq.core.model import PHASES, Phase, TaskState
 from mrq.ports import Broker
 from mrq.registry import Registry
 from mrq.store.address import describe, open_store
+from tests.management import Management
 
 PATIENCE = 60.0
 """Seconds after which a condition that does not hold fails its test."""
@@ -201,18 +202,8 @@ def leftovers(cluster: Cluster, broker: Broker) -> list[str]:
 
 def private_queues(settings: Settings) -> list[str]:
     """Return the names of the queues below our prefix that are not the four durable ones."""
-    import requests
-
-    session = requests.Session()
-    session.trust_env = False
-    session.auth = (settings.username, settings.password.get_secret_value())
-    reply = session.get(
-        f"{settings.rabbitmq_management_url}/api/queues/{settings.rabbitmq_vhost}", timeout=10
-    )
-    reply.raise_for_status()
     durable = {f"{settings.rabbitmq_prefix}.{name}" for name in (*(p.value for p in PHASES), "dead")}
-    names = [queue["name"] for queue in reply.json()]
-    return [name for name in names if name.startswith(f"{settings.rabbitmq_prefix}.") and name not in durable]
+    return [name for name in Management(settings).queues(settings.rabbitmq_prefix) if name not in durable]
 
 
 def own_place(name: str = "") -> dict[str, str]:
@@ -227,8 +218,6 @@ def own_place(name: str = "") -> dict[str, str]:
 
 def wipe(settings: Settings) -> None:
     """Remove the tree, folder, queues and exchanges of such a place."""
-    import requests
-
     tree = ZooKeeperCoordination(settings)
     for child in tree.children("/"):
         tree.delete(f"/{child}")
@@ -236,13 +225,4 @@ def wipe(settings: Settings) -> None:
     store = open_store(describe(settings.model_copy(update={"hdfs_root": "/"})))
     store.delete(settings.hdfs_root.strip("/"))
     store.close()
-    session = requests.Session()
-    session.trust_env = False
-    session.auth = (settings.username, settings.password.get_secret_value())
-    for kind in ("queues", "exchanges"):
-        url = f"{settings.rabbitmq_management_url}/api/{kind}/{settings.rabbitmq_vhost}"
-        reply = session.get(url, timeout=10)
-        reply.raise_for_status()
-        for thing in reply.json():
-            if thing["name"].startswith(settings.rabbitmq_prefix):
-                session.delete(f"{url}/{thing['name']}", timeout=10)
+    Management(settings).delete_all(settings.rabbitmq_prefix)

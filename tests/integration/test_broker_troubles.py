@@ -19,11 +19,12 @@ from mrq.config import Settings
 from mrq.core.model import Phase
 from mrq.future import JobFuture
 from mrq.ports import Delivery
-from tests.contract.broker_servers import Inbox, Management, RabbitMQKind, task
+from tests.contract.broker_servers import Inbox, RabbitMQKind, task
 from tests.integration.cluster import Cluster, eventually, own_place, running, wipe
 from tests.integration.conftest import MASTERS_AND_WORKERS
 from tests.integration.test_servers import stopped
 from tests.jobs import Gate, add_up, count_characters, plain, random_strings
+from tests.management import Management
 from tests.own_rabbitmq import own_rabbitmq
 
 pytestmark = [pytest.mark.real, pytest.mark.timeout(400)]
@@ -37,6 +38,8 @@ BROKERS_PATIENCE = 60
 LONG_TASK = 150
 HEARTBEAT = 10
 GIL_HELD = 60
+MANY = 150
+"""Map tasks of a job that goes on for a while."""
 
 
 @dataclass
@@ -122,7 +125,7 @@ def test_a_backlog_drains_though_the_broker_restarts_again_and_again(start: Star
         time.sleep(0.1)
         return count_characters(strings)
 
-    future = cluster.client.mapreduce(DATA, map_func, add_up, 150, n_reducers=2)
+    future = cluster.client.mapreduce(DATA, map_func, add_up, MANY, n_reducers=2)
     done = 0
     for _ in range(3):
         done = more_done(future, done)
@@ -138,7 +141,7 @@ def more_done(future: JobFuture, before: int) -> int:
 
     def done() -> int:
         now = future.progress().phases[Phase.MAP].done
-        return now if now >= min(before + 5, 150) else 0
+        return now if now >= min(before + 5, MANY) else 0
 
     return int(eventually(done, "tasks are taken"))
 
@@ -151,7 +154,7 @@ def test_a_job_whose_queue_is_deleted_again_and_again_loses_nothing(settings: Se
         time.sleep(0.05)
         return count_characters(strings)
 
-    future = cluster.client.mapreduce(DATA, map_func, add_up, 60, n_reducers=2)
+    future = cluster.client.mapreduce(DATA, map_func, add_up, MANY, n_reducers=2)
     done = 0
     for _ in range(3):
         done = more_done(future, done)

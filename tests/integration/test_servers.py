@@ -93,6 +93,7 @@ SERVICES = {
     "zookeeper": ("zookeeper-1", "zookeeper-2", "zookeeper-3"),
     "httpfs": ("httpfs",),
     "namenode": ("namenode",),
+    "datanodes": ("datanode-1", "datanode-2"),
 }
 
 
