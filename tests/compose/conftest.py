@@ -26,6 +26,12 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
         terminalreporter.write_line(figure)
 
 
+@pytest.fixture
+def figures(pytestconfig: pytest.Config) -> list[str]:
+    """Lines to be printed at the end of the run."""
+    return pytestconfig.stash[FIGURES]
+
+
 @pytest.fixture(scope="session")
 def engine() -> None:
     """A Docker engine and the compose plugin."""

@@ -1,0 +1,70 @@
+"""Options of a campaign, its servers, and its table at the end."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+import pytest
+
+from tests.chaos.stage import DISK_BYTES, FULL_DISK, PATIENT, Stage
+from tests.chaos.table import TABLE
+from tests.native.servers import NATIVE, Instance
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    group = parser.getgroup("chaos")
+    group.addoption("--faults", type=int, default=60, help="how many faults happen")
+    group.addoption("--seed", type=int, default=1, help="which, and to whom")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.stash[TABLE] = []
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    for line in config.stash[TABLE]:
+        terminalreporter.write_line(line)
+
+
+@pytest.fixture
+def servers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Instance]:
+    """Native servers of the campaign's own, named by the environment; one DataNode has a small disk."""
+    if not (NATIVE / "jars" / ".pom-digest").exists() and not os.environ.get("CI"):
+        pytest.skip("the servers are not installed: script/setup")
+    instance = Instance(tmp_path / "servers")
+    with ExitStack() as stack:
+        stack.callback(instance.down, "--wipe")
+        if os.geteuid() == 0:
+            (instance.folder / FULL_DISK / "data").mkdir(parents=True)
+            (instance.folder / ".mrq-native").touch()
+            stack.enter_context(small_disk(instance.folder / FULL_DISK / "data", instance))
+        instance.up()
+        for name, value in (instance.settings() | PATIENT).items():
+            monkeypatch.setenv(name, value)
+        yield instance
+
+
+@contextmanager
+def small_disk(place: Path, instance: Instance) -> Iterator[None]:
+    """Mount a disk that can be filled."""
+    subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={DISK_BYTES}", "tmpfs", place], check=True)
+    try:
+        yield
+    finally:
+        instance.down()
+        subprocess.run(["umount", place], check=True)
+
+
+@pytest.fixture
+def stage(servers: Instance, tmp_path: Path) -> Iterator[Stage]:
+    """Masters, workers and a client on them."""
+    stage = Stage(servers, tmp_path)
+    try:
+        stage.begin()
+        yield stage
+    finally:
+        stage.close()
