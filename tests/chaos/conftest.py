@@ -36,12 +36,10 @@ def servers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Instanc
     if not (NATIVE / "jars" / ".pom-digest").exists() and not os.environ.get("CI"):
         pytest.skip("the servers are not installed: script/setup")
     instance = Instance(tmp_path / "servers")
+    instance.environment["MRQ_NATIVE_DEADLINE"] = "300"  # a busy machine is no fault
     with ExitStack() as stack:
         stack.callback(instance.down, "--wipe")
-        if os.geteuid() == 0:
-            (instance.folder / FULL_DISK / "data").mkdir(parents=True)
-            (instance.folder / ".mrq-native").touch()
-            stack.enter_context(small_disk(instance.folder / FULL_DISK / "data", instance))
+        stack.enter_context(small_disk(instance))
         instance.up()
         for name, value in (instance.settings() | PATIENT).items():
             monkeypatch.setenv(name, value)
@@ -49,14 +47,19 @@ def servers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Instanc
 
 
 @contextmanager
-def small_disk(place: Path, instance: Instance) -> Iterator[None]:
-    """Mount a disk that can be filled."""
-    subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={DISK_BYTES}", "tmpfs", place], check=True)
+def small_disk(instance: Instance) -> Iterator[None]:
+    """Mount a disk that can be filled below one DataNode, where this machine lets us; in CI it must."""
+    place = instance.folder / FULL_DISK / "data"
+    place.mkdir(parents=True)
+    (instance.folder / ".mrq-native").touch()  # what `up` asks of a folder that holds something
+    mount = ["mount", "-t", "tmpfs", "-o", f"size={DISK_BYTES}", "tmpfs", str(place)]
+    mounted = subprocess.run(mount, check=bool(os.environ.get("CI")), capture_output=True).returncode == 0
     try:
         yield
     finally:
         instance.down()
-        subprocess.run(["umount", place], check=True)
+        if mounted:
+            subprocess.run(["umount", place], check=True)
 
 
 @pytest.fixture

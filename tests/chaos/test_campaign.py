@@ -28,7 +28,7 @@ def test_every_job_ends_right_whatever_breaks(
     reporter = pytestconfig.pluginmanager.getplugin("terminalreporter")
     story = (tmp_path / "story").open("w", buffering=1)
     traffic = Traffic(stage.client, stage, seed)
-    faults = [fault for fault in FAULTS if fault.strike is not full_disk or os.geteuid() == 0]
+    faults = [fault for fault in FAULTS if fault.strike is not full_disk or os.path.ismount(stage.disk)]
 
     def say(line: str) -> None:
         story.write(f"{line}\n")
