@@ -14,6 +14,8 @@ from tests.chaos.stage import DISK_BYTES, FULL_DISK, PATIENT, Stage
 from tests.chaos.table import TABLE
 from tests.native.servers import NATIVE, Instance
 
+SECONDS_A_FAULT = 60
+
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("chaos")
@@ -23,6 +25,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     config.stash[TABLE] = []
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """A campaign's own patience ends it; this is for the day on which it does not."""
+    for item in items:
+        if "test_campaign" in item.nodeid:
+            item.add_marker(pytest.mark.timeout(1800 + SECONDS_A_FAULT * config.getoption("--faults")))
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:

@@ -125,6 +125,8 @@ class Traffic:
         self._over.set()
         for thread in self._threads:
             thread.join(2 * PATIENCE)
+        hanging = [thread.name for thread in self._threads if thread.is_alive()]
+        assert not hanging, f"submissions hang: {hanging}"
 
     def in_flight(self) -> list[Run]:
         return [run for run in list(self.runs) if not run.verdict]
