@@ -9,16 +9,20 @@ from __future__ import annotations
 import ctypes
 import time
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from mrq.broker.rabbitmq import RabbitMQBroker
-from mrq.config import Settings
+from mrq.config import Settings, split_address
 from mrq.core.model import Phase
 from mrq.future import JobFuture
 from mrq.ports import Delivery
+from tests.chaos.proxy import Door, Network
 from tests.contract.broker_servers import Inbox, RabbitMQKind, task
 from tests.integration.cluster import Cluster, eventually, own_place, running, wipe
 from tests.integration.conftest import MASTERS_AND_WORKERS
@@ -160,6 +164,42 @@ def test_a_job_whose_queue_is_deleted_again_and_again_loses_nothing(settings: Se
         done = more_done(future, done)
         management.delete_queue(f"{settings.rabbitmq_prefix}.map")
     assert future.result(120) == EXPECTED
+
+
+def test_a_connection_that_is_reset_in_mid_task_costs_nothing(
+    settings: Settings, start: Start, tmp_path: Path
+) -> None:
+    """Each reset brings the task once more to the worker that runs it; it is run once, and committed once."""
+    cluster, gate, management = start(n_masters=1, n_workers=0), Gate(tmp_path), Management(settings)
+
+    def map_func(strings: list[str]) -> Any:
+        gate.wait("map")
+        return count_characters(strings)
+
+    with (
+        closing(Network()) as network,
+        closing(Door(network, split_address(settings.rabbitmq_hosts[0]))) as door,
+    ):
+        worker = cluster.start_one("worker", f"{settings.rabbitmq_prefix}-w", MRQ_RABBITMQ_HOSTS=door.address)
+        cluster.wait_registered()
+        future = cluster.client.mapreduce(DATA, map_func, add_up, 1)
+        eventually(lambda: gate.reached("map"), "the task runs")
+        connections: list[str] = []
+        for _ in range(3):
+            fresh = partial(two_others, management, f"mrq {worker}", connections)
+            connections = eventually(fresh, "RabbitMQ lists both connections")
+            door.reset()
+        gate.open("map")
+        assert future.result(60) == EXPECTED
+        assert len(gate.reached("map")) == 1
+        assert cluster.client.mapreduce(DATA, count_characters, add_up, 3).result(60) == EXPECTED
+        assert cluster.stop()[worker] == 0
+
+
+def two_others(management: Management, name: str, than: list[str]) -> list[str]:
+    """Return a process's connections, if they are two, and neither is one of those."""
+    now = management.connections(name)
+    return now if len(now) == 2 and not set(now) & set(than) else []
 
 
 def test_a_task_that_holds_the_gil_costs_no_connection(waiting: Waiting) -> None:
