@@ -20,6 +20,10 @@ from mrq.errors import ConfigurationError
 Hosts = Annotated[tuple[str, ...], NoDecode]
 
 
+MOST_INLINE_BYTES = 32 * 1024
+"""Records must stay well below the megabyte that ZooKeeper takes."""
+
+
 class Settings(BaseSettings):
     """Where the servers are, who we are, and how long we wait. All durations are in seconds."""
 
@@ -70,6 +74,9 @@ class Settings(BaseSettings):
     """A split that grows beyond this is cut."""
     frame_bytes: int = Field(2**20, ge=1)
     """The unit in which records are pickled, signed and read."""
+    inline_bytes: int = Field(16 * 1024, ge=0, le=MOST_INLINE_BYTES)
+    """How many bytes of a job's input and functions, and of the results of each phase, may stay in its record and in
+    messages rather than in files of their own; 0 for none."""
     poll_interval: float = Field(1.0, gt=0)
     """How often truth is looked up although no watch or message told of it."""
     reconcile_after: float = Field(15.0, gt=0)

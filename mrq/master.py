@@ -244,6 +244,8 @@ class Master:
         owned = self._jobs.get(report.job_id)
         if owned is None or owned.job.state.ended or report.index >= owned.job.spec.n_tasks(report.phase):
             return
+        if report.outcome and report.outcome.inline and not owned.keep(report):
+            return  # another result of this task counts
         now = self._inbox.now()
         owned.board.note(report)
         owned.recorder.hears(report)

@@ -19,7 +19,16 @@ from mrq.ports import Broker, Message, Store
 from mrq.registry import Held, Registry, StaleEpoch
 from mrq.segment import SegmentReader
 from mrq.timeline import Archive, Recorder
-from mrq.wire import Control, FailureRecord, Manifest, ManifestEntry, SkippedEntry, TaskMessage
+from mrq.wire import (
+    Control,
+    FailureRecord,
+    Manifest,
+    ManifestEntry,
+    Report,
+    SkippedEntry,
+    TaskMessage,
+    decode,
+)
 
 log = logging.getLogger(__name__)
 
@@ -37,6 +46,7 @@ class Owned:
         waiting: whether the head failed and is to be tried again later.
         heard: when its last task was committed, on the master's clock.
         recorder: notes when what happens.
+        inline: results that have no file (`mrq.inline`), and are in no record yet.
     """
 
     job: Job
@@ -46,6 +56,7 @@ class Owned:
     recorder: Recorder
     todo: deque[Command] = field(default_factory=deque)
     waiting: bool = False
+    inline: dict[str, str] = field(default_factory=dict)
     board: Board = field(init=False)
     resumed: bool = field(init=False)
 
@@ -57,6 +68,14 @@ class Owned:
     def job_id(self) -> str:
         """The job."""
         return self.job.spec.job_id
+
+    def keep(self, report: Report) -> bool:
+        """Keep the inline result of a task, which is its commit; return False if it has another, or is over."""
+        job, outcome = self.job, report.outcome
+        if outcome is None or report.phase is not job.phase or job.committed >> report.index & 1:
+            return False
+        self.inline[layout.result(self.job_id, report.phase, report.index)] = outcome.inline
+        return True
 
 
 class Performer:
@@ -101,8 +120,11 @@ class Performer:
     def _perform_one(self, owned: Owned, command: Command) -> None:
         match command:
             case Persist(state):
+                inline = owned.held.record.inline | owned.inline
                 with owned.recorder.act("persist"):
-                    owned.held = self._registry.amend(owned.job_id, owned.held, owned.epoch, state=state)
+                    owned.held = self._registry.amend(
+                        owned.job_id, owned.held, owned.epoch, state=state, inline=inline
+                    )
             case Revoke(phase, index):
                 task_id = f"{owned.job_id}/{phase.value}/{index}"
                 self._order(Control(job_id=owned.job_id, order="revoke", task_id=task_id))
@@ -168,11 +190,12 @@ class Performer:
         n_skipped = sum(entry.records for entry in skipped)
         if n_skipped <= most:
             with owned.recorder.act("manifest"):
-                digest = self._write_manifest(owned, signer, skipped)
+                digest, inline = self._write_manifest(owned, signer, skipped)
             with owned.recorder.act("clean"):
                 # Before the record: nobody comes back to a job that has ended, should this master die before `Forget`.
                 self._store.delete(layout.attempts(owned.job_id))
-            self._end(owned, JobState.COMPLETED, manifest_digest=digest)
+            inline = owned.held.record.inline | inline
+            self._end(owned, JobState.COMPLETED, manifest_digest=digest, inline=inline)
             return
         last = skipped[-1]
         failure = FailureRecord(
@@ -203,17 +226,21 @@ class Performer:
         self._store.delete(layout.attempts(owned.job_id))
         self._archive.keep(owned.held.record, owned.recorder, resumed=owned.resumed)
 
-    def _write_manifest(self, owned: Owned, signer: Signer, skipped: list[SkippedEntry]) -> str:
-        """Commit the manifest by rename, as any result; return the digest of the one that counts."""
+    def _write_manifest(
+        self, owned: Owned, signer: Signer, skipped: list[SkippedEntry]
+    ) -> tuple[str, dict[str, str]]:
+        """Commit the manifest by rename, as any result; return digest and inline results of the one that counts."""
         entries = [self._entry(owned, signer, index) for index in range(owned.job.spec.n_reduce)]
-        body = Manifest(job_id=owned.job_id, results=entries, skipped=skipped).encode()
+        manifest = Manifest(job_id=owned.job_id, results=entries, skipped=skipped, inline=owned.inline)
+        body = manifest.encode()
         attempt = f"{layout.attempts(owned.job_id)}/manifest-{owned.epoch}"
         target = layout.manifest(owned.job_id)
         self._store.write(attempt, signer.seal("manifest", "", body))
         if not self._store.rename(attempt, target):
             self._store.delete(attempt)
             body = signer.open("manifest", "", self._store.read(target))
-        return signer.digest("manifest", "", body).hex()
+            manifest = decode(Manifest, body)
+        return signer.digest("manifest", "", body).hex(), manifest.inline
 
     def _entry(self, owned: Owned, signer: Signer, index: int) -> ManifestEntry:
         """Return what is known of a reduce result, reading the file's end if no report told it."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from tempfile import gettempdir
@@ -24,6 +25,7 @@ from mrq.errors import (
     TooManySkipped,
     VersionMismatch,
 )
+from mrq.inline import InlineStore
 from mrq.ports import Store
 from mrq.segment import SegmentReader
 from mrq.sidecar import Skipped
@@ -47,32 +49,42 @@ def read_result(store: Store, signer: Signer, record: JobRecord) -> list[tuple[A
         MrqError: there is no room for a copy of a big result.
         Unavailable: the store does not answer.
     """
-    entries = _read_manifest(store, signer, record).results
-    big = sum(entry.length for entry in entries) > MEMORY_BYTES
+    files = InlineStore(store, record.inline)
+    entries = _entries(files, signer, record)
+    big = sum(entry.length for entry in entries if entry) > MEMORY_BYTES
 
-    def opened(index: int, entry: ManifestEntry) -> SegmentReader:
-        return _open_part(_copied(store, record.job_id, index, entry) if big else store, signer, index, entry)
+    def opened(index: int, entry: ManifestEntry | None) -> SegmentReader:
+        where = _copied(files, record.job_id, index, entry.length) if big and entry else files
+        return _open_part(where, signer, index, entry)
 
     with ThreadPoolExecutor(min(READERS, len(entries)) or 1) as pool:
-        readers = pool.map(opened, range(len(entries)), entries)
+        readers = list(pool.map(opened, range(len(entries)), entries))
         if big:
-            return StoredResult(list(readers))
-        parts = list(pool.map(lambda reader: list(reader.partition(0)), list(readers)))
+            return StoredResult(readers)
+        parts = list(pool.map(lambda reader: list(reader.partition(0)), readers))
     return parts[0] if len(parts) == 1 else sorted_by_key([pair for part in parts for pair in part])
 
 
-def _open_part(store: Readable, signer: Signer, index: int, entry: ManifestEntry) -> SegmentReader:
+def _entries(files: InlineStore, signer: Signer, record: JobRecord) -> Sequence[ManifestEntry | None]:
+    """Return what the manifest says of each partition; None of each where the record has all results itself."""
+    paths = {layout.result(record.job_id, Phase.REDUCE, index) for index in range(record.n_reduce)}
+    if files.files.keys() >= paths:
+        return [None] * record.n_reduce
+    return _read_manifest(files, signer, record).results
+
+
+def _open_part(store: Readable, signer: Signer, index: int, entry: ManifestEntry | None) -> SegmentReader:
     path = layout.result(signer.job_id, Phase.REDUCE, index)
-    reader = SegmentReader(store, path, entry.length, signer, "reduce", str(index))
-    if reader.summary.digest != entry.digest:
+    reader = SegmentReader(store, path, entry.length if entry else None, signer, "reduce", str(index))
+    if entry and reader.summary.digest != entry.digest:
         raise BadSignature(f"{signer.job_id}: reduce result {index} is not the one in the manifest")
     return reader
 
 
-def _copied(store: Store, job_id: str, index: int, entry: ManifestEntry) -> Readable:
+def _copied(store: Store, job_id: str, index: int, length: int) -> Readable:
     path = layout.result(job_id, Phase.REDUCE, index)
     try:
-        return LocalCopy(store, path, entry.length)
+        return LocalCopy(store, path, length)
     except OSError as error:
         raise MrqError(
             f"{job_id} has completed, but its result can't be copied to {gettempdir()}: {error}; make room there, or "

@@ -17,6 +17,7 @@ from mrq.blob import Signer, new_key
 from mrq.config import Settings
 from mrq.core.model import PHASES
 from mrq.errors import ConfigurationError, MrqError, SessionLost, Unavailable, VersionMismatch
+from mrq.inline import InlineStore, to_text
 from mrq.inputs import InputSummary, write_input
 from mrq.membership import PYTHON
 from mrq.ports import Store
@@ -95,8 +96,8 @@ class Submitter:
         job_id = self._registry.next_job_id()
         key = new_key()
         try:
-            summary = self._upload(Signer(key, job_id), packed, data, n_splits)
-            record = self._record(job_id, key, options, summary, n_splits, called_at)
+            summary, inline = self._upload(Signer(key, job_id), packed, data, n_splits)
+            record = self._record(job_id, key, options, summary, n_splits, inline, called_at)
         except BaseException:
             self._discard(job_id)
             raise
@@ -117,6 +118,7 @@ class Submitter:
         options: Options,
         summary: InputSummary,
         n_splits: int,
+        inline: dict[str, bytes],
         called_at: float,
     ) -> JobRecord:
         n_reduce = options.n_reducers or min(n_splits, summary.n_splits)
@@ -138,6 +140,7 @@ class Submitter:
             submitted_at=time.time(),
             input_length=summary.length,
             input_records=summary.records,
+            inline=to_text(inline),
         )
 
     def _usable_slots(self) -> int:
@@ -152,17 +155,19 @@ class Submitter:
             )
         return sum(info.slots for info in workers.values())
 
-    def _upload(self, signer: Signer, packed: bytes, data: Iterable[Any], n_splits: int) -> InputSummary:
-        """Write the job's files; the code and the folders go up while the data is cut."""
+    def _upload(
+        self, signer: Signer, packed: bytes, data: Iterable[Any], n_splits: int
+    ) -> tuple[InputSummary, dict[str, bytes]]:
+        """Write the job's files, but for those that stay inline; what can goes up while the data is cut."""
         job_id = signer.job_id
+        files = InlineStore(self._store, {}, self._settings.inline_bytes)
         sealed = signer.seal("code", "", packed)
-        others = [self._pool.submit(self._store.write, layout.code(job_id), sealed)]
-        folders = [layout.results(job_id, phase) for phase in PHASES]
-        others += [self._pool.submit(self._make, folder) for folder in (*folders, layout.attempts(job_id))]
+        others = [self._pool.submit(files.write, layout.code(job_id), sealed)]
+        others += [self._pool.submit(self._make, layout.attempts(job_id))]
         try:
             with code.by_value():
-                return write_input(
-                    self._store,
+                summary = write_input(
+                    files,
                     layout.input_file(job_id),
                     data,
                     n_splits,
@@ -170,6 +175,9 @@ class Submitter:
                     split_bytes=self._settings.split_bytes,
                     frame_bytes=self._settings.frame_bytes,
                 )
+            if layout.input_file(job_id) not in files.files:  # nor will the results be small
+                others += [self._pool.submit(self._make, layout.results(job_id, phase)) for phase in PHASES]
+            return summary, files.files
         finally:
             wait(others)
             for other in others:

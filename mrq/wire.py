@@ -93,6 +93,7 @@ class Outcome(Wire):
         skipped: how many bad records the committed result was made without.
         began: when the child process began with it; 0 when that is not known.
         spent: the seconds of each kind (`mrq.executor.stopwatch`) from then on.
+        inline: the result itself, base64, where it has no file (`mrq.inline`).
     """
 
     kind: OutcomeKind
@@ -105,6 +106,7 @@ class Outcome(Wire):
     path: str = ""
     began: float = 0.0
     spent: dict[str, float] = {}
+    inline: str = ""
 
 
 class Report(Wire):
@@ -181,6 +183,7 @@ class JobRecord(Wire):
         epoch: of the last claim; 0 before the first.
         cancel_requested: the client wants it to end.
         manifest_digest: of the manifest, once completed.
+        inline: small files, base64 by path, that the store does not have (`mrq.inline`).
     """
 
     job_id: str
@@ -206,6 +209,7 @@ class JobRecord(Wire):
     cancel_requested: bool = False
     failure: FailureRecord | None = None
     manifest_digest: str = ""
+    inline: dict[str, str] = {}
 
     @property
     def goes_on(self) -> bool:
@@ -284,11 +288,16 @@ class SkippedEntry(Wire):
 
 
 class Manifest(Wire):
-    """What the result of a job is made of: a signed file, in the order of the partitions."""
+    """What the result of a job is made of: a signed file, in the order of the partitions.
+
+    Attributes:
+        inline: the results that have no file of their own (`mrq.inline`).
+    """
 
     job_id: str
     results: list[ManifestEntry]
     skipped: list[SkippedEntry] = []
+    inline: dict[str, str] = {}
 
 
 class TaskOutput(Wire):
@@ -315,6 +324,8 @@ class Assignment(Wire):
         run: tells this run of the attempt from any other, in the names of the files that it writes.
         memory_limit: how many bytes the task may take.
         max_skipped: how many bad records it may leave out.
+        inline: the job's small files so far (`mrq.inline`).
+        inline_bytes: how long a result may be to stay inline.
     """
 
     task: TaskMessage
@@ -328,3 +339,5 @@ class Assignment(Wire):
     run: str = "0"
     memory_limit: int | None = None
     max_skipped: int = 0
+    inline: dict[str, str] = {}
+    inline_bytes: int = 0

@@ -18,7 +18,7 @@ from typing import Any
 from mrq import envelope
 from mrq.broker.topology import Topology
 from mrq.config import Settings
-from mrq.core.model import PHASES, Phase
+from mrq.core.model import PHASES, JobState, Phase
 from mrq.errors import BadMessage, MrqError
 from mrq.executor.pool import Executor
 from mrq.inbox import Inbox
@@ -31,9 +31,12 @@ log = logging.getLogger(__name__)
 
 UNKNOWN_JOB_PATIENCE = 5.0
 """Seconds to wait for the record of a job that this worker's ZooKeeper server may not have heard of yet."""
+LOOK_AGAIN = 0.05
+"""Seconds between looks at a record that is not what a task's message says it is."""
 RETRY_DELAY = 1.0
 """Seconds before a task that could not be run here goes back to its queue."""
 REGISTER_EVERY = 1.0
+_ORDER = {state: number for number, state in enumerate(JobState)}
 
 
 @dataclass(slots=True)
@@ -169,13 +172,14 @@ class Worker:
     def _consider(self, task: TaskMessage, delivery: Delivery, received: float, waited: float = 0.0) -> None:
         """Run a task, unless its job is over, unknown, or owned under a later epoch."""
         try:
-            record = self._record(task.job_id)
+            record = self._record(task.job_id, task.phase)
         except MrqError as error:
             log.warning("%s goes back to its queue: %s", task.task_id, error, extra=_fields(task))
             self._inbox.later(RETRY_DELAY, partial(delivery.reject, requeue=True))
             return
-        if record is None and waited < UNKNOWN_JOB_PATIENCE:
-            self._inbox.later(0.2, partial(self._consider, task, delivery, received, waited + 0.2))
+        if (record is None or _is_behind(record, task.phase)) and waited < UNKNOWN_JOB_PATIENCE:
+            waited += LOOK_AGAIN
+            self._inbox.later(LOOK_AGAIN, partial(self._consider, task, delivery, received, waited))
         elif record is None or not record.goes_on or task.epoch < record.epoch:
             log.info("%s is dropped: its job or its epoch is over", task.task_id, extra=_fields(task))
             delivery.ack()
@@ -216,8 +220,17 @@ class Worker:
             run=next(self._runs),
             memory_limit=record.memory_limit or self._settings.task_memory_limit,
             max_skipped=record.max_skipped,
+            inline=record.inline,
+            inline_bytes=self._inline_bytes(record, task),
         )
         self._executor.start(assignment, record.task_timeout, self._on_outcome_elsewhere)
+
+    def _inline_bytes(self, record: JobRecord, task: TaskMessage) -> int:
+        """Return how long a result may be to have no file: so that all of its phase fit into the record."""
+        if record.max_skipped:  # what was skipped is looked for in files
+            return 0
+        n_tasks = record.n_map if task.phase is Phase.MAP else record.n_reduce
+        return self._settings.inline_bytes // max(n_tasks, 1)
 
     def _redelivered(self, running: _Running, task: TaskMessage, delivery: Delivery) -> None:
         """The task runs here already: its first channel is gone, or a new epoch asks for it too."""
@@ -227,10 +240,10 @@ class Worker:
             running.task = task
             self._broker.publish([self._report_of(running)])
 
-    def _record(self, job_id: str) -> JobRecord | None:
-        """Return the job's record, cached until its watch fires."""
+    def _record(self, job_id: str, phase: Phase = Phase.MAP) -> JobRecord | None:
+        """Return the job's record, cached until its watch fires or a phase is asked for that it does not know of."""
         record = self._records.get(job_id)
-        if record is None:
+        if record is None or _is_behind(record, phase):
             held = self._registry.job(job_id, self._record_changed)
             if held is None:
                 return None
@@ -347,3 +360,8 @@ class Worker:
 def _fields(task: TaskMessage) -> dict[str, Any]:
     """What every log record of a task carries."""
     return {"job": task.job_id, "task": f"{task.phase.value} {task.index}", "attempt": task.attempt}
+
+
+def _is_behind(record: JobRecord, phase: Phase) -> bool:
+    """Whether a record is of an earlier phase, so that inline results may lack."""
+    return _ORDER[record.state] < _ORDER[JobState(phase.value)]

@@ -17,12 +17,14 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from mrq.config import Settings
+from mrq.config import MOST_INLINE_BYTES, Settings
 from mrq.errors import BadMessage, Unroutable
 from mrq.ports import Message
 
 MAX_BODY_BYTES = 4096
-"""The longest message body: messages carry references, not data."""
+"""The longest message body: messages carry references, not data; but reports may carry a small result, too."""
+MAX_INLINE_BYTES = MOST_INLINE_BYTES * 4 // 3 + 4
+"""As base64."""
 
 DEAD_DELIVERIES = 2**31 - 1
 """Of the dead letters: as good as no limit. Looking at one is a delivery, and beyond the limit it would be dropped;
@@ -146,9 +148,10 @@ class Topology:
         names = {exchange.name for exchange in self.exchanges()}
         for message in messages:
             what = f"the {message.type} message {message.message_id}"
-            if len(message.body) > MAX_BODY_BYTES:
+            most = MAX_BODY_BYTES + (MAX_INLINE_BYTES if message.type == "report" else 0)
+            if len(message.body) > most:
                 raise BadMessage(
-                    f"{what} has {len(message.body)} bytes, more than {MAX_BODY_BYTES}:"
+                    f"{what} has {len(message.body)} bytes, more than {most}:"
                     " messages carry references, not data"
                 )
             if message.exchange not in names:

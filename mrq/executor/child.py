@@ -20,9 +20,10 @@ from mrq.executor import memory, phases
 from mrq.executor.channel import frame, receive
 from mrq.executor.stopwatch import Stopwatch
 from mrq.executor.streams import Streams
+from mrq.inline import InlineStore, to_text
 from mrq.ports import Store
 from mrq.store.address import open_store
-from mrq.wire import Assignment, Outcome, decode
+from mrq.wire import Assignment, Outcome, TaskMessage, decode
 
 _MESSAGE_CHARACTERS = 500
 
@@ -74,7 +75,9 @@ class Runner:
 
     def _run(self, assignment: Assignment, store: Store, watch: Stopwatch) -> Outcome:
         try:
-            return phases.run(assignment, store, lambda: self._load(assignment, store), watch)
+            files = InlineStore(store, assignment.inline, assignment.inline_bytes)
+            outcome = phases.run(assignment, files, lambda: self._load(assignment, files), watch)
+            return _with_inline(outcome, assignment.task, files)
         except phases.UserError as carrier:
             return _raised(carrier.error, assignment, store)
         except MemoryError as error:
@@ -103,6 +106,14 @@ class Runner:
             except BaseException as error:  # modules that lack here, and all that a user's module may raise
                 raise phases.UserError(error) from None
         return self._code[job_id]
+
+
+def _with_inline(outcome: Outcome, task: TaskMessage, files: InlineStore) -> Outcome:
+    """Let the outcome carry the result, if that has no file."""
+    path = layout.result(task.job_id, task.phase, task.index)
+    if path not in files.files:
+        return outcome
+    return outcome.model_copy(update={"inline": to_text(files.files)[path]})
 
 
 def _raised(error: BaseException, assignment: Assignment, store: Store) -> Outcome:

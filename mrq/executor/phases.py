@@ -245,8 +245,11 @@ def _partitioned(groups: list[Group[Any]], n: int) -> list[Iterator[Row[Any]]]:
 def _map_results(task: _Task) -> list[int]:
     """Return the length of each map result, in the order of the splits."""
     n_map, folder = task.assignment.n_map, layout.results(task.job_id, Phase.MAP)
-    lengths = {file.name: file.length for file in task.store.list(folder)}
     names = [str(index) for index in range(n_map)]
+    if all(f"{folder}/{name}" in task.assignment.inline for name in names):
+        statuses = [task.store.status(f"{folder}/{name}") for name in names]
+        return [status.length for status in statuses if status]
+    lengths = {file.name: file.length for file in task.store.list(folder)}
     if not lengths.keys() >= set(names):  # a stray file is none of ours
         raise StoreError(
             f"{task.job_id}: shuffle {task.index} needs the results of {n_map} map tasks, "

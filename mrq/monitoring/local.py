@@ -14,6 +14,7 @@ from mrq import layout
 from mrq.config import Settings
 from mrq.core.model import PHASES, Phase, TaskState
 from mrq.errors import JobError, MrqError
+from mrq.inline import InlineStore
 from mrq.monitoring import prints
 from mrq.monitoring.views import Job, MasterInfo, Missing, Queue, Queues, Status, Task, Tree, WorkerInfo, Zoo
 from mrq.ports import Broker, Store
@@ -211,22 +212,31 @@ class LocalMonitoring:
     def hdfs(self, path: str = layout.JOBS) -> Tree:
         """Return a folder's tree: names of folders end with a slash, a file's leads to its length in bytes.
 
+        Small files that jobs keep in their records, not in HDFS (`mrq.inline`), are in it too.
+
         Args:
             path: below the settings' ``hdfs_root``; a folder that is not there is empty.
         """
-        tree = Tree()
-        for entry in sorted(self.store.list(path), key=lambda entry: _natural(entry.name)):
-            if entry.is_dir:
-                tree[f"{entry.name}/"] = self.hdfs(f"{path}/{entry.name}".lstrip("/"))
-            else:
-                tree[entry.name] = entry.length
-        return tree
+        inline: dict[str, str] = {}
+        for held in self.registry.readable_jobs():
+            inline |= held.record.inline
+        return _tree(InlineStore(self.store, inline), path)
 
     def print_hdfs(self, path: str = layout.JOBS) -> Tree:
         """Print a folder's tree, each level indented; return the same as data."""
         tree = self.hdfs(path)
         prints.tree(tree)
         return tree
+
+
+def _tree(store: Store, path: str) -> Tree:
+    tree = Tree()
+    for entry in sorted(store.list(path), key=lambda entry: _natural(entry.name)):
+        if entry.is_dir:
+            tree[f"{entry.name}/"] = _tree(store, f"{path}/{entry.name}".lstrip("/"))
+        else:
+            tree[entry.name] = entry.length
+    return tree
 
 
 def _number(job_id: str) -> str:

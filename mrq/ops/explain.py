@@ -19,6 +19,7 @@ from mrq import layout
 from mrq.config import Settings
 from mrq.core.model import PHASES, JobState, Phase, TaskState
 from mrq.errors import MrqError
+from mrq.inline import InlineStore
 from mrq.monitoring import LocalMonitoring
 from mrq.ops.deadletters import DeadLetters, Letter
 from mrq.ops.waiting import reasons
@@ -147,7 +148,8 @@ class _Teller:
 
     def _list(self) -> dict[str, dict[str, tuple[int, float]]]:
         """Return the job's files by folder and name, each with its length and when it was written."""
-        store, home = self.servers.store, layout.folder(self.job_id)
+        store = InlineStore(self.servers.store, self.record.inline)
+        home = layout.folder(self.job_id)
         found: dict[str, dict[str, tuple[int, float]]] = {}
         for entry in store.list(home):
             inside = store.list(f"{home}/{entry.name}") if entry.is_dir else [entry]
@@ -168,9 +170,10 @@ class _Teller:
         rows: list[TaskRow],
         listed: dict[str, dict[str, tuple[int, float]]],
     ) -> PhaseStory:
-        times = [at for _, at in listed.get(phase.results, {}).values()]
+        results = listed.get(phase.results, {})
+        times = [at for _, at in results.values() if at]  # what is inline has none
         return PhaseStory(
-            done=max(len(times), shown.done),
+            done=max(len(results), shown.done),
             total=self.record.spec(1).n_tasks(phase),
             began=min(times, default=0.0),
             ended=max(times, default=0.0),

@@ -25,6 +25,7 @@ from mrq.core.model import Phase
 from mrq.errors import ConfigurationError, VersionMismatch
 from mrq.executor import phases
 from mrq.executor.stopwatch import Stopwatch
+from mrq.inline import InlineStore
 from mrq.membership import PYTHON
 from mrq.monitoring import LocalMonitoring
 from mrq.ops.overlay import Overlay
@@ -109,9 +110,10 @@ def run(
         record = servers.registry.require(job_id).record
         _check(record, phase, index)
         with tempfile.TemporaryDirectory(prefix="mrq-replay-") as folder:
-            local = Overlay(servers.store, FolderStore(Path(folder)))
+            cluster = InlineStore(servers.store, record.inline)
+            local = Overlay(cluster, FolderStore(Path(folder)))
             return _run(
-                _assignment(record, phase, index), servers.store, local, debugger.post_mortem if pdb else None
+                _assignment(record, phase, index), cluster, local, debugger.post_mortem if pdb else None
             )
 
 
@@ -138,6 +140,7 @@ def _assignment(record: JobRecord, phase: Phase, index: int) -> Assignment:
         input_length=record.input_length,
         frame_bytes=Settings.model_fields["frame_bytes"].default,
         store={},
+        inline=record.inline,
     )
 
 

@@ -9,12 +9,14 @@ import pytest
 
 import mrq
 from mrq import results, stored
+from mrq.config import Settings
 from mrq.core.keys import sorted_by_key
 from mrq.errors import MrqError
 from tests.jobs import add_up
 
 KEYS = [*range(300), *(f"key {n}" for n in range(300)), None, 1.5, b"bytes", ("a", 1), frozenset({2})]
 EXPECTED = sorted_by_key([(key, 2) for key in KEYS])
+FILES = Settings(inline_bytes=0)
 
 
 def one_each(keys: list[Any]) -> list[tuple[Any, int]]:
@@ -28,7 +30,7 @@ def test_a_result_is_iterated_in_order_also_after_the_cluster_was_closed(
 ) -> None:
     """Big or small; and `result` is a list, the same each time, as of any future."""
     monkeypatch.setattr(results, "MEMORY_BYTES", memory)
-    with mrq.EmbeddedCluster(n_workers=2) as cluster:
+    with mrq.EmbeddedCluster(n_workers=2, settings=FILES) as cluster:
         future = cluster.mapreduce(KEYS, one_each, add_up, 2, n_reducers=3)
         none = cluster.mapreduce([], one_each, add_up)
     assert list(none.iter_result()) == none.result() == []
@@ -52,7 +54,7 @@ def test_no_room_for_the_copy_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     def full(**_: Any) -> Any:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    with mrq.EmbeddedCluster(n_workers=1) as cluster:
+    with mrq.EmbeddedCluster(n_workers=1, settings=FILES) as cluster:
         with monkeypatch.context() as patch:
             patch.setattr(results, "MEMORY_BYTES", 0)
             patch.setattr(stored, "TemporaryFile", full)

@@ -89,6 +89,7 @@ def test_monitoring_prints_the_tree_of_a_jobs_files(start: Start, capsys: pytest
         "    2",
         "  manifest",
         "  input",
+        "  code",
     ):
         assert line in tree.splitlines()
     number = future.job_id.removeprefix("job_")

@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+import mrq
 from mrq.core.keys import order_key
 from mrq.core.model import PHASES, JobState
 from tests.integration.cluster import Cluster, eventually
@@ -169,12 +170,26 @@ def test_a_script_ships_the_modules_beside_it_and_another_process_attaches(
     assert cluster.client.attach(job_id).result(60) == [("A", 1), ("B", 2)]
 
 
+def test_a_small_job_writes_its_manifest_only(start: Start) -> None:
+    """All else is inline, and people see it in its place; the results are in HDFS too, in the manifest."""
+    cluster = start(n_workers=2)
+    future = cluster.client.mapreduce(WORDS, count_characters, add_up, 4)
+    assert future.result(60) == plain(WORDS, count_characters, add_up)
+    names = {file.name for file in cluster.client._store.list(f"jobs/{future.job_id}")}
+    assert names - {"attempts", "timeline"} == {"manifest"}
+    with mrq.LocalMonitoring(cluster.settings) as monitoring:
+        tree = monitoring.hdfs(f"jobs/{future.job_id}")
+    assert tree.keys() >= {"code", "input", "manifest"}
+    assert [len(tree[f"{phase.results}/"]) for phase in PHASES] == [4, 4, 4]
+
+
 def test_a_job_writes_no_more_files_than_promised(start: Start) -> None:
     """M + 2R results, code, input, manifest and timeline: nothing else is left of a job that ended."""
-    cluster = start(n_workers=2)
-    client, store = cluster.client, cluster.client._store
-    future = client.mapreduce(random_strings(500), count_characters, add_up, 6, n_reducers=4)
-    future.result(60)
+    cluster = start(n_workers=2, MRQ_INLINE_BYTES="0")
+    store = cluster.client._store
+    with mrq.Client(cluster.settings.model_copy(update={"inline_bytes": 0})) as client:
+        future = client.mapreduce(random_strings(500), count_characters, add_up, 6, n_reducers=4)
+        future.result(60)
     folder = f"jobs/{future.job_id}"
     results = {phase: [f.name for f in store.list(f"{folder}/{phase.results}")] for phase in PHASES}
     assert [len(names) for names in results.values()] == [6, 4, 4]

@@ -31,6 +31,10 @@ SETTINGS = Settings(
 )
 
 
+INLINE_BYTES = (0, 3000, 16384)
+"""How much may stay inline: nothing, a part, and all that a schedule's jobs make."""
+
+
 class Services:
     """The three servers and the network to them."""
 
@@ -40,7 +44,9 @@ class Services:
         self.judge = Judge(world)
         self.tree = SimTree(world, self.judge)
         self.hdfs = SimHdfs(world, self.judge)
-        self.rabbit = EmbeddedBrokerServer(SETTINGS)
+        inline_bytes = INLINE_BYTES[int(world.random() * len(INLINE_BYTES))]
+        self.settings = SETTINGS.model_copy(update={"inline_bytes": inline_bytes})
+        self.rabbit = EmbeddedBrokerServer(self.settings)
         self.judge.tree, self.judge.server = self.tree, self.rabbit
 
 
@@ -126,7 +132,9 @@ class MasterNode(Node):
 
     def __init__(self, services: Services, name: str) -> None:
         super().__init__(services, name)
-        self.master = Master(name, self.registry, self.broker, self.store, SETTINGS, inbox=self.inbox)
+        self.master = Master(
+            name, self.registry, self.broker, self.store, self.services.settings, inbox=self.inbox
+        )
         self.begin(self.master.open)
 
     def leave(self) -> None:
@@ -161,7 +169,7 @@ class WorkerNode(Node):
             self.registry,
             self.broker,
             address,
-            SETTINGS,
+            self.services.settings,
             inbox=self.inbox,
             executor=self.executor,  # type: ignore[arg-type]
             incarnation=name,
@@ -206,8 +214,8 @@ class ClientNode(Node):
 
     def __init__(self, services: Services, name: str) -> None:
         super().__init__(services, name)
-        self._submitter = Submitter(self.registry, self.store, SETTINGS, InlinePool())  # type: ignore[arg-type]
-        self._follower = Follower(self.registry, self.store, SETTINGS, self.inbox, _Pool(self))  # type: ignore[arg-type]
+        self._submitter = Submitter(self.registry, self.store, self.services.settings, InlinePool())  # type: ignore[arg-type]
+        self._follower = Follower(self.registry, self.store, self.services.settings, self.inbox, _Pool(self))  # type: ignore[arg-type]
 
     def submit(self, kind: Task, data: list[int], n_workers: int, n_reducers: int) -> str:
         """Submit a job; raises what `mapreduce` raises."""

@@ -15,6 +15,7 @@ import mrq.executor.child
 import mrq.executor.phases
 import mrq.executor.stopwatch
 import mrq.following
+import mrq.inline
 import mrq.performer
 import mrq.results
 import mrq.retention
@@ -38,7 +39,7 @@ class WallClock:
     def time() -> float:
         return world.now if world else 0.0
 
-    perf_counter = time
+    perf_counter = monotonic = time
 
 
 class InlinePool:
@@ -75,6 +76,7 @@ _STANDS = (
     (mrq.results, "ThreadPoolExecutor", InlinePool),
     (mrq.executor.child, "time", WallClock),
     (mrq.executor.stopwatch, "time", WallClock),
+    (mrq.inline, "time", WallClock),
     (mrq.submit, "new_key", one_key),
     (mrq.submit, "time", WallClock),
     (mrq.performer, "time", WallClock),

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import logging
+import re
 from typing import TYPE_CHECKING
 
 from mrq.broker._embedded_server import EmbeddedBrokerServer, Stored
 from mrq.core.model import JobState
 from mrq.errors import BadMessage
+from mrq.inline import from_text
 from mrq.ports import Message
 from mrq.wire import Assignment, JobRecord, Outcome, Report, TaskMessage, decode
 from tests.sim.world import Process, World
@@ -43,6 +45,7 @@ class Judge(logging.Handler):
         self.cleared: set[str] = set()
         self.late: set[str] = set()
         self._persisted: set[tuple[str, int, str]] = set()
+        self._carried: set[tuple[str, str, int, int]] = set()
         self._blamed: dict[tuple[str, str, int, int], set[int]] = {}
         self._claims: dict[tuple[str, int], str] = {}
         self._bodies: dict[bytes, TaskMessage] = {}
@@ -93,6 +96,8 @@ class Judge(logging.Handler):
             self.world.accuse(f"{writer} wrote under an epoch that is not its own: {what}")
         if after.state is JobState.FAILED:
             self._blame(after)
+        if before.inline.items() - after.inline.items():
+            self.world.accuse(f"what was inline in the record is gone or another: {what}")
         self._persisted.add((job_id, after.epoch, after.state.value))
 
     def _blame(self, record: JobRecord) -> None:
@@ -146,6 +151,12 @@ class Judge(logging.Handler):
         if record and record.state.ended:
             self.late.add(path)
 
+    def results(self, job_id: str) -> dict[str, bytes]:
+        """Return the results of a job's tasks by path, be they files or inline in its record."""
+        record = self.record(job_id)
+        files = self.committed_data | (from_text(record.inline) if record else {})
+        return {path: data for path, data in files.items() if re.match(rf"jobs/{job_id}/\w+_results/", path)}
+
     # ------------------------------------------------------------ the broker
 
     def sent(self, process: Process, message: Message) -> None:
@@ -174,9 +185,11 @@ class Judge(logging.Handler):
                 )
         elif stored.exchange.endswith(".events"):
             report = decode(Report, stored.body)
+            place = (report.job_id, report.phase.value, report.index, report.epoch)
             if report.outcome and report.outcome.kind in _FAILING:
-                place = (report.job_id, report.phase.value, report.index, report.epoch)
                 self._blamed.setdefault(place, set()).add(report.attempt)
+            if report.outcome and report.outcome.inline:
+                self._carried.add(place)
 
     def acked(self, queue: str, stored: Stored) -> None:
         """A task leaves its queue for good: it must be done, failed and told, void, or there once more."""
@@ -194,7 +207,7 @@ class Judge(logging.Handler):
         if f"jobs/{task.job_id}/{task.phase.results}/{task.index}" in self.committed:
             return
         place = (task.job_id, task.phase.value, task.index, task.epoch)
-        if task.attempt in self._blamed.get(place, ()):
+        if task.attempt in self._blamed.get(place, ()) or place in self._carried:
             return
         copies = list(self.server._queues[queue].ready)
         for consumer in self.server._queues[queue].consumers:

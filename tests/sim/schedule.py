@@ -13,7 +13,6 @@ from mrq.core.model import JobState, Phase
 from mrq.errors import MrqError
 from mrq.future import JobFuture
 from mrq.segment import SegmentReader
-from mrq.wire import Manifest, decode
 from tests.sim import hooks
 from tests.sim.cast import Cast, ClientNode, MasterNode, Node, Services, WorkerNode, heard
 from tests.sim.functions import KINDS, Task, expected
@@ -397,14 +396,12 @@ class Schedule:
     def _as_committed(self, job_id: str) -> list[tuple[Any, Any]]:
         from mrq.core.keys import sorted_by_key
 
-        files = self.services.judge.committed_data
-        signer = Signer(hooks.one_key(), job_id)
-        manifest = decode(Manifest, signer.open("manifest", "", files[f"jobs/{job_id}/manifest"]))
+        files, signer = self.services.judge.results(job_id), Signer(hooks.one_key(), job_id)
         store = _Files(files)
         pairs: list[tuple[Any, Any]] = []
-        for index in range(len(manifest.results)):
-            path = f"jobs/{job_id}/{Phase.REDUCE.results}/{index}"
-            pairs += SegmentReader(store, path, len(files[path]), signer, "reduce", str(index)).partition(0)
+        for path in sorted(path for path in files if f"/{Phase.REDUCE.results}/" in path):
+            index = path.rpartition("/")[2]
+            pairs += SegmentReader(store, path, len(files[path]), signer, "reduce", index).partition(0)
         return sorted_by_key(pairs)
 
     def _check_bytes(self, order: Order) -> None:
@@ -414,12 +411,7 @@ class Schedule:
             return
         shape = (order.kind.like or order.kind.name, order.n, order.n_workers, order.n_reducers)
         calm = undisturbed(shape, int(order.job_id.partition("_")[2]))
-        mine = {
-            path: data
-            for path, data in self.services.judge.committed_data.items()
-            if path.startswith(f"jobs/{order.job_id}/") and not path.endswith("manifest")
-        }
-        if mine != calm:
+        if self.services.judge.results(order.job_id) != calm:
             self._accuse(f"{order.job_id} ({order}): the files are not the same bytes as without troubles")
 
     def _accuse(self, what: str) -> None:
@@ -452,8 +444,7 @@ def undisturbed(shape: tuple[str, int, int, int], number: int) -> dict[str, byte
         schedule.client = schedule.cast.add(ClientNode)
         world.at(0.1, partial(schedule._submit, plan.orders[0]))
         world.run(60.0, lambda: plan.orders[0].future is not None and plan.orders[0].future.done())
-    files = schedule.services.judge.committed_data
-    return {path: data for path, data in files.items() if not path.endswith("manifest")}
+    return schedule.services.judge.results(plan.orders[0].job_id)
 
 
 def run(seed: int, *, telling: bool = False) -> tuple[Violation | None, World]:

@@ -46,6 +46,7 @@ def test_an_attempt_that_runs_twice_reports_what_is_committed() -> None:
             input_length=record.input_length,
             frame_bytes=1000,
             store={},
+            inline=record.inline,
         )
         runs = [assignment.model_copy(update={"run": name}) for name in ("one", "other")]
         one, other = (_child(schedule, run, run.run) for run in runs)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 import mrq
+from mrq.config import Settings
 from mrq.core.model import JobState, Phase, TaskState
 from mrq.errors import BrokerUnavailable, StoreUnavailable, UnknownJob
 from mrq.monitoring import LocalMonitoring
@@ -25,7 +26,8 @@ def tell(parts: Parts, job_id: str = "job_0") -> Story:
 
 def test_a_job_that_ran_tells_who_did_what_and_when() -> None:
     """In the order of time, from submission to its end."""
-    with mrq.EmbeddedCluster(n_workers=2) as cluster:
+    settings = Settings(inline_bytes=0)  # files have times, records have not
+    with mrq.EmbeddedCluster(n_workers=2, settings=settings) as cluster:
         future = cluster.mapreduce(["ab", "bc", "cd"], count_characters, add_up, 3, n_reducers=2)
         future.result(60)
         story = explain(future.job_id, cluster.local_monitoring, cluster._settings)

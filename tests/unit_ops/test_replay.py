@@ -149,8 +149,11 @@ def test_a_job_that_never_ran_can_be_replayed(tmp_path: Path) -> None:
         client.close()
 
 
-def test_nothing_is_unpickled_that_the_job_has_not_signed(cluster: mrq.EmbeddedCluster) -> None:
+def test_nothing_is_unpickled_that_the_job_has_not_signed(
+    cluster: mrq.EmbeddedCluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Code of another job, or by nobody."""
+    monkeypatch.setattr(cluster._submitter, "_settings", Settings(inline_bytes=0))
     mine, other = (cluster.mapreduce(DATA, count_characters, add_up, 1) for _ in range(2))
     mine.result(60)
     cluster._store.write(f"jobs/{mine.job_id}/code", cluster._store.read(f"jobs/{other.job_id}/code"))

@@ -42,7 +42,7 @@ def lost(patient: Patient) -> Iterator[Finding]:
         needed = [layout.manifest(record.job_id)] if record.state is JobState.COMPLETED else []
         if not record.state.ended:
             needed = [layout.code(record.job_id), layout.input_file(record.job_id)]
-        gone = [path for path in needed if store.status(path) is None]
+        gone = [path for path in needed if path not in record.inline and store.status(path) is None]
         if gone:
             yield error(
                 record.job_id,
