@@ -230,7 +230,7 @@ class Stage:
 
 def run(words: list[str], environment: dict[str, str]) -> None:
     """Run a command that must succeed."""
-    done = subprocess.run(words, env=environment, capture_output=True, text=True, timeout=90, check=False)
+    done = subprocess.run(words, env=environment, capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 0, f"{' '.join(words)}: {done.stdout[-1000:]} {done.stderr[-1000:]}"
 
 
