@@ -14,6 +14,7 @@ from mrq.monitoring import LocalMonitoring
 from mrq.ops.explain import Story, explain, lines
 from mrq.wire import TaskPage, TaskRow
 from tests.jobs import add_up, count_characters
+from tests.unit_ops.conftest import eventually
 
 if TYPE_CHECKING:
     from tests.unit_ops.conftest import Parts
@@ -30,7 +31,13 @@ def test_a_job_that_ran_tells_who_did_what_and_when() -> None:
     with mrq.EmbeddedCluster(n_workers=2, settings=settings) as cluster:
         future = cluster.mapreduce(["ab", "bc", "cd"], count_characters, add_up, 3, n_reducers=2)
         future.result(60)
-        story = explain(future.job_id, cluster.local_monitoring, cluster._settings)
+
+        def told() -> Story:
+            return explain(future.job_id, cluster.local_monitoring, cluster._settings)
+
+        # The future ends with the record; the master's last words for people come after it.
+        eventually(lambda: sum(told().phases[Phase.REDUCE].workers.values()) == 2, "all is told")
+        story = told()
     said = [event.what for event in story.events]
     assert said[0].startswith("submitted by ")
     assert "3 elements, 3 map tasks, 2 partitions" in said[0]
