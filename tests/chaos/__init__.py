@@ -6,6 +6,7 @@ strikes.py    how each is done
 traffic.py    the jobs, and what plain Python says of them
 traces.py     what each run of a task leaves behind
 stage.py      the servers, masters and workers that the faults are for
+watcher.py    how far jobs are
 proxy.py      a network between them that does what it is told
 table.py      what came of it
 """

@@ -59,7 +59,7 @@ class Campaign:
     def _happen(self, together: list[Fault], draws: list[random.Random]) -> None:
         """Have faults, and measure what becomes of the jobs in flight."""
         flying = self.traffic.flying()
-        before = {run.future.job_id: self.stage.committed(run.future.job_id) or 0 for run in flying}
+        before = {run.future.job_id: self.stage.watcher.committed(run.future.job_id) for run in flying}
         began = time.monotonic()
         self.say(f"{began - self._began:7.1f} {' + '.join(fault.name for fault in together)}")
         with ThreadPoolExecutor(len(together)) as pool:
@@ -92,7 +92,7 @@ class Campaign:
             time.sleep(LOOK_EVERY)
             waiting = [
                 run for run in waiting
-                if not run.verdict and (self.stage.committed(run.future.job_id) or 0) <= before[run.future.job_id]
+                if not run.verdict and self.stage.watcher.committed(run.future.job_id) <= before[run.future.job_id]
             ]  # fmt: skip
         return time.monotonic() - began
 

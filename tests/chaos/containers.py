@@ -7,13 +7,12 @@ from random import Random
 from typing import Any
 
 from mrq.connect import Client
-from mrq.core.model import PHASES
 from mrq.errors import MrqError
-from mrq.layout import results
 from mrq.store.address import describe, open_store
 from tests.chaos.faults import Fault
 from tests.chaos.traces import HdfsTraces
 from tests.chaos.traffic import Traffic
+from tests.chaos.watcher import Watcher
 from tests.compose.network import Network, docker, eventually
 
 GATEWAYS = ("http://httpfs-1:14000", "http://httpfs-2:14000")
@@ -32,23 +31,18 @@ class ComposeStage:
     def __init__(self, network: Network) -> None:
         self.network = network
         self.client = Client(network.settings())
+        self.watcher = Watcher(network.settings())
         self._store = open_store(describe(network.settings(operation_timeout=5)))
 
     def close(self) -> None:
         self.client.close()
+        self.watcher.close()
         self._store.close()
 
     def containers(self, *services: str) -> list[str]:
         """Return the ids of the services' containers that run."""
         found = [one for service in services for one in self.network.containers(service)]
         return sorted(one["Id"] for one in found if one["State"]["Status"] == "running")
-
-    def committed(self, job_id: str) -> int | None:
-        """Return how many tasks of a job are committed; None if nobody says."""
-        try:
-            return sum(len(self._store.list(results(job_id, phase))) for phase in PHASES)
-        except MrqError:
-            return None
 
     def traces(self, job: str) -> HdfsTraces:
         """See `tests.chaos.traces.Places`."""

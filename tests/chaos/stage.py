@@ -16,12 +16,9 @@ from kazoo.client import KazooClient
 
 from mrq.config import Settings, split_address
 from mrq.connect import Client
-from mrq.core.model import PHASES
-from mrq.errors import MrqError
-from mrq.layout import results
-from mrq.store.address import describe, open_store
 from tests.chaos.proxy import Lane, Network
 from tests.chaos.traces import FolderTraces
+from tests.chaos.watcher import Watcher
 from tests.integration.cluster import Cluster, check_nothing_is_left, eventually
 from tests.native.servers import NATIVE, Instance
 
@@ -56,7 +53,7 @@ class Stage:
         self.network = Network()
         self.lanes = {"client": Lane(self.network, self.settings)}
         self.cluster = Cluster(Settings.load(**self.lanes["client"].settings()), folder)
-        self._store = open_store(describe(self.settings.model_copy(update={"operation_timeout": 2.0})))
+        self.watcher = Watcher(self.settings)
         self.children_killed: Counter[str] = Counter()
         self.disk = servers.folder / FULL_DISK / "data"
         self._number = 0
@@ -88,7 +85,7 @@ class Stage:
                 door.clear()
         self.cluster.stop()
         self.client.close()
-        self._store.close()
+        self.watcher.close()
         for lane in self.lanes.values():
             lane.close()
         self.network.close()
@@ -219,13 +216,6 @@ class Stage:
         """See `tests.chaos.traces.Places`; the last ones are last."""
         found = [(path.stat().st_mtime, path.name) for path in Path(traces.folder).iterdir()]
         return [name for _, name in sorted(found)]
-
-    def committed(self, job_id: str) -> int | None:
-        """Return how many tasks of a job are committed, by a way that no fault is in; None if nobody says."""
-        try:
-            return sum(len(self._store.list(results(job_id, phase))) for phase in PHASES)
-        except MrqError:
-            return None
 
 
 def run(words: list[str], environment: dict[str, str]) -> None:

@@ -21,6 +21,8 @@ from tests.jobs import plain, random_strings
 PATIENCE = 240.0
 """Seconds after which a job that has not ended counts as hung: many times what the worst fault costs."""
 REFUSED_PAUSE = 1.0
+NOISE_BYTES = 40_000
+"""Of one value in a big job: more than stays inline."""
 
 Element = tuple[int, str]
 
@@ -55,7 +57,7 @@ class Work:
     def pairs(self, elements: list[Element]) -> list[tuple[Any, Any]]:
         """The map function's result, without anything else."""
         if self.kind == "big":
-            return [(letter, text * 2000) for _, text in elements for letter in text[:5]]
+            return [(letter, noise(letter + text)) for _, text in elements for letter in text[:5]]
         return [(letter, number) for number, text in elements for letter in text]
 
     def reduce(self, values: list[Any]) -> Any:
@@ -65,7 +67,7 @@ class Work:
     def reduced(self, values: list[Any]) -> Any:
         """The reduce function's result, without anything else."""
         if self.kind == "big":
-            return blake2b("".join(values).encode()).hexdigest()
+            return blake2b(b"".join(values)).hexdigest()
         return tuple(values) if self.kind == "order" else sum(values)
 
     def expected(self) -> list[tuple[Any, Any]] | type[Exception]:
@@ -162,6 +164,11 @@ class Traffic:
         (kind,) = draw.choices(kinds, [4, 4, 2, 2, 1])
         texts = random_strings(draw.randint(5, 12), seed=draw.getrandbits(32))
         return Work(self.places.traces(name), kind, list(enumerate(texts)), draw.choice([0.1, 0.4, 1.0]))
+
+
+def noise(seed: str) -> bytes:
+    """Return bytes that nothing makes smaller."""
+    return random.Random(seed).randbytes(NOISE_BYTES)
 
 
 def judge(run: Run) -> tuple[Literal["right", "wrong", "lost", "hung"], str]:
