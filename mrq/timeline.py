@@ -39,7 +39,7 @@ class Attempt(NamedTuple):
         task: by its index within the phase.
         attempt: within the epoch.
         worker: by its number in `Timeline.workers`; ``received``, ``began`` and ``sent`` are on that worker's clock.
-        end: ``done``, ``second`` (another attempt was heard of before), how it failed, or ``lost``: nothing was heard.
+        end: ``done``, ``second`` (another attempt was done before), how it failed, or ``lost``: nothing was heard.
         published: when the master gave the task out.
         received: when the worker got it.
         spent: the child's seconds by kind (`mrq.executor.stopwatch`), in no order.
@@ -113,7 +113,7 @@ class Recorder:
         self._published: dict[tuple[Phase, int, Epoch, int], float] = {}
         self._running: dict[tuple[tuple[Phase, int, Epoch, int], int], float | None] = {}
         self._attempts: dict[Phase, list[Attempt]] = {phase: [] for phase in PHASES}
-        self._done: set[tuple[Phase, int]] = set()
+        self._done: dict[tuple[Phase, int], int] = {}
         self._told: set[tuple[Phase, int, float]] = set()
 
     @contextmanager
@@ -146,8 +146,10 @@ class Recorder:
         attempts = {phase: list(rows) for phase, rows in self._attempts.items()}
         for (key, worker), received in self._running.items():
             phase, index, _, attempt = key
-            lost = Attempt(index, attempt, worker, "lost", self._published.get(key), received, {})
-            attempts[phase].append(lost)
+            end = "lost" if self._done.get((phase, index), attempt) == attempt else "second"
+            attempts[phase].append(
+                Attempt(index, attempt, worker, end, self._published.get(key), received, {})
+            )
         return Timeline(
             job_id=record.job_id,
             state=record.state,
@@ -167,7 +169,7 @@ class Recorder:
         assert outcome is not None
         end = "second" if outcome.kind == "done" and place in self._done else outcome.kind
         if outcome.kind == "done":
-            self._done.add(place)
+            self._done.setdefault(place, report.attempt)
         return Attempt(
             report.index,
             report.attempt,

@@ -180,7 +180,7 @@ def _title(segment: Segment) -> str:
 def _story(bar: Bar) -> str:
     row = bar.attempt
     if bar.lost:
-        return f"{bar.task}, attempt {row.attempt} at {bar.worker}: nothing was heard of its end"
+        return f"{bar.task}, attempt {row.attempt} at {bar.worker}: {row.end}; nothing was heard of its end"
     parts = [f"{s.kind} {seconds(s.seconds)}" for s in bar.segments]
     return (
         f"{bar.task}, attempt {row.attempt} at {bar.worker}: {row.end}; {', '.join(parts)}; "

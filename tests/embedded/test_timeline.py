@@ -217,6 +217,15 @@ def test_an_attempt_of_which_no_end_was_heard_is_lost() -> None:
     assert [(row.task, row.end, row.sent) for row in rows[1:]] == [(1, "lost", None)]
 
 
+def test_a_straggler_that_was_stopped_for_its_backup_came_second() -> None:
+    """It reports nothing any more; another attempt is done."""
+    recorder = Recorder(7)
+    recorder.hears(report(time.time(), None))
+    recorder.hears(report(time.time(), attempt=1))
+    rows = recorder.timeline(record(), resumed=False).attempts[Phase.MAP]
+    assert [(row.attempt, row.end) for row in rows] == [(1, "done"), (0, "second")]
+
+
 @pytest.fixture
 def archive(cluster: mrq.EmbeddedCluster) -> Iterator[Archive]:
     archive = Archive(cluster._registry, cluster._store)

@@ -251,7 +251,7 @@ def test_a_worker_that_was_lost_with_a_task_is_told_as_such() -> None:
     assert report.shares()["lost"].path == pytest.approx(7.0)
     assert report.phases()[MAP].attempts == {"lost": 1, "done": 1}
     titles = [task[0].text or "" for task in drawn(report).iter() if task.get("class") == "task"]
-    assert titles[0] == "map 0, attempt 0 at ada: nothing was heard of its end"
+    assert titles[0] == "map 0, attempt 0 at ada: lost; nothing was heard of its end"
     assert titles[1].startswith("map 0, attempt 0 at bob: done")
 
 
