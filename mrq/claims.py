@@ -29,6 +29,10 @@ class Claims:
             watch told of anything.
         look: called when jobs came or went.
         taken: called with job and epoch when a claim succeeds.
+
+    Attributes:
+        ended: the jobs that are over.
+        others: the priorities of the jobs that other masters have.
     """
 
     def __init__(
@@ -49,6 +53,7 @@ class Claims:
         self._looked: dict[str, float] = {}
         self._ours: Collection[str] = ()
         self.ended: set[str] = set()
+        self.others: dict[str, int] = {}
 
     def look(self, ours: Collection[str]) -> set[str]:
         """See what jobs there are, and try for those that may be free; return all."""
@@ -56,6 +61,7 @@ class Claims:
         job_ids = self._registry.job_ids(self._jobs_changed)
         present = set(job_ids)
         self.ended &= present
+        self.others = {job_id: p for job_id, p in self.others.items() if job_id in present - set(ours)}
         self._looked = {job_id: at for job_id, at in self._looked.items() if job_id in present}
         now = self._inbox.now()
         for job_id in job_ids:
@@ -82,13 +88,16 @@ class Claims:
         held = self._registry.job(job_id)
         if held is None or held.record.state.ended:
             self.ended.add(job_id)
+            self.others.pop(job_id, None)
             if held is None:
                 self._registry.bury(job_id)  # what a person who may not delete below it left of a cleared job
             return
         if self._registry.owner(job_id, self._owner_changed) not in (None, self._master):
+            self.others[job_id] = held.record.priority
             return  # if we are its owner without knowing, the reply to an earlier claim was lost
         epoch = self._registry.claim(job_id, self._master)
         if epoch is not None:
+            self.others.pop(job_id, None)
             self._taken(job_id, epoch)
 
     def _safely(self, call: Callable[[], None]) -> None:

@@ -61,6 +61,7 @@ class JobClient:
         n_reducers: int | None = None,
         retries: int = 0,
         task_timeout: float | None = None,
+        priority: int = 0,
         speculative: bool = True,
         memory_limit: int | None = None,
         max_skipped: int = 0,
@@ -79,6 +80,7 @@ class JobClient:
             n_reducers: how many partitions to reduce; by default as many as splits were requested.
             retries: how often a task whose function raised is tried again.
             task_timeout: how many seconds one task may take; None for any time.
+            priority: from -10 to 10; each step doubles the share of the slots that the job gets beside others.
             speculative: whether a task that takes far longer than the others runs on another worker too; the first
                 to commit wins.
             memory_limit: how many bytes a task may take beyond what its process starts with; a function that takes
@@ -102,6 +104,7 @@ class JobClient:
             n_reducers=n_reducers,
             retries=retries,
             task_timeout=task_timeout,
+            priority=priority,
             speculative=speculative,
             memory_limit=memory_limit,
             max_skipped=max_skipped,

@@ -6,12 +6,12 @@ from mrq.broker.topology import Topology
 from mrq.ports import Message
 from mrq.wire import Control, Report, TaskMessage
 
-BACKUP_PRIORITY = 5
+HIGH = 5
 """The lowest that RabbitMQ's quorum queues take first."""
 
 
-def task(topology: Topology, body: TaskMessage) -> Message:
-    """Address a task to its phase's queue."""
+def task(topology: Topology, body: TaskMessage, *, urgent: bool = False) -> Message:
+    """Address a task to its phase's queue; a backup task, and a task of an urgent job, goes before others."""
     return Message(
         exchange=topology.tasks,
         routing_key=f"{body.phase.value}.{body.job_id}",
@@ -21,7 +21,7 @@ def task(topology: Topology, body: TaskMessage) -> Message:
         correlation_id=body.job_id,
         headers={"epoch": body.epoch, "attempt": body.attempt},
         mandatory=True,
-        priority=BACKUP_PRIORITY if body.backup else 0,
+        priority=HIGH if body.backup or urgent else 0,
     )
 
 

@@ -132,6 +132,7 @@ class Master:
         self._safely(self._look_at_jobs)
         for job_id in list(self._jobs):
             self._safely(self._look_at_record, job_id)
+        self._share()
 
     def _look_at_jobs(self) -> None:
         job_ids = self._claims.look(self._jobs)
@@ -149,7 +150,7 @@ class Master:
             record = held.record
             self._mail.bind(self._topology.events, job_id)
             self._mail.bind(self._topology.dead_letters, f"*.{job_id}")
-            window = policy.fair_window(record.window, self._slots(), len(self._jobs) + 1)
+            window = self._window(record, self._total_weight() + policy.weight(record.priority))
             owned = Owned(Job(record.spec(window)), held, epoch, self._inbox.now(), recorder)
             phase = phase_of(record)
             committed = {phase: truth.committed_set(self._store, job_id, phase)}
@@ -310,12 +311,21 @@ class Master:
     def _slots(self) -> int:
         return sum(info.slots for info in self._workers.values())
 
+    def _total_weight(self) -> float:
+        """Return the weights of all active jobs together, as far as this master knows."""
+        priorities = [owned.held.record.priority for owned in self._jobs.values()]
+        return sum(map(policy.weight, (*priorities, *self._claims.others.values())))
+
+    def _window(self, record: JobRecord, total: float) -> int:
+        return policy.fair_window(record.window, self._slots(), policy.weight(record.priority) / total)
+
     def _share(self) -> None:
         """Give every job its fair share of the slots that live now."""
+        total = self._total_weight()
         for job_id, owned in list(self._jobs.items()):
             if owned.job.state.ended or owned.job.state is JobState.SUBMITTED:
                 continue
-            window = policy.fair_window(owned.held.record.window, self._slots(), len(self._jobs))
+            window = self._window(owned.held.record, total)
             if window != owned.job.spec.window:
                 self._apply(job_id, WindowChanged(window, self._inbox.now()))
 

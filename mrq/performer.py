@@ -160,7 +160,7 @@ class Performer:
             attempt=command.attempt,
             backup=command.backup,
         )
-        return envelope.task(self._topology, task)
+        return envelope.task(self._topology, task, urgent=owned.held.record.priority > 0)
 
     def _order(self, order: Control) -> None:
         self._confirmed([envelope.control(self._topology, order)])

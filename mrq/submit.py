@@ -26,6 +26,8 @@ from mrq.wire import JobRecord
 
 log = logging.getLogger(__name__)
 
+MOST_PRIORITY = 10
+"""The highest `priority`; the lowest is the same below 0."""
 LEAST_MEMORY = 2**20
 """The least `memory_limit`, in bytes."""
 
@@ -45,6 +47,7 @@ class Options:
     n_reducers: int | None = None
     retries: int = 0
     task_timeout: float | None = None
+    priority: int = 0
     speculative: bool = True
     memory_limit: int | None = None
     max_skipped: int = 0
@@ -54,6 +57,10 @@ class Options:
             number = getattr(self, name)
             if number is not None and (not isinstance(number, int) or number < 1):
                 raise ConfigurationError(f"{name} must be a whole number from 1, not {number!r}")
+        if not isinstance(self.priority, int) or abs(self.priority) > MOST_PRIORITY:
+            raise ConfigurationError(
+                f"priority must be a whole number from -{MOST_PRIORITY} to {MOST_PRIORITY}, not {self.priority!r}"
+            )
         for name in ("retries", "max_skipped"):
             number = getattr(self, name)
             if not isinstance(number, int) or number < 0:
@@ -129,6 +136,7 @@ class Submitter:
             n_reduce=n_reduce if summary.n_splits else 0,
             window=options.requested_n_workers,
             retries=options.retries,
+            priority=options.priority,
             speculative=options.speculative,
             task_timeout=options.task_timeout,
             memory_limit=options.memory_limit,

@@ -174,6 +174,7 @@ class JobRecord(Wire):
     Attributes:
         key: the secret that signs the job's files; the znode's ACL protects it.
         window: how many tasks may be outstanding at once (the client's ``requested_n_workers``), or None.
+        priority: doubles the job's share of the slots with each step.
         memory_limit: how many bytes a task may take, or None for what its worker's settings say.
         max_skipped: how many bad records the job may leave out.
         python: the client's, as in ``3.11``; functions pickled by value need the same on the workers.
@@ -191,6 +192,7 @@ class JobRecord(Wire):
     n_map: int = Field(ge=0)
     n_reduce: int = Field(ge=0)
     window: int | None = None
+    priority: int = Field(0, ge=-10, le=10)
     retries: int = Field(0, ge=0)
     speculative: bool = True
     task_timeout: float | None = None

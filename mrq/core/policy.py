@@ -32,14 +32,25 @@ def verdict(kind: str, trouble: Trouble, spec: Spec) -> str | None:
     return kind if trouble.failures > spec.retries else None
 
 
-def fair_window(requested: int | None, slots: int, active_jobs: int) -> int:
+def weight(priority: int) -> float:
+    """Return how many times a job's share is that of one with priority 0."""
+    return 2.0**priority
+
+
+def fair_window(requested: int | None, slots: int, share: float) -> int:
     """Return how many tasks of one job may be outstanding at once.
 
-    Twice its fair share of the live slots, so that no slot waits for the next task, and at least two, but never
-    more than the client asked for.
+    Args:
+        requested: the most that the client asked for, or None.
+        slots: of all live workers.
+        share: the job's, of the cluster: its weight among those of all active jobs.
+
+    Returns:
+        Twice its share of the slots, so that no slot waits for the next task, and at least two, but never more than
+        the client asked for.
     """
-    share = max(2, ceil(2 * max(slots, 1) / max(active_jobs, 1)))
-    return share if requested is None else max(1, min(requested, share))
+    fair = max(2, ceil(2 * max(slots, 1) * share))
+    return fair if requested is None else max(1, min(requested, fair))
 
 
 def stragglers(job: Job, now: float) -> list[int]:

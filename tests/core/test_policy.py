@@ -11,7 +11,7 @@ from mrq.core.commands import Persist, Publish, Revoke
 from mrq.core.events import JobClaimed, TaskDone, TaskFailed, TaskStarted, Tick
 from mrq.core.job import step
 from mrq.core.model import Job, JobState, Phase, Spec, Trouble
-from mrq.core.policy import FIRST_BACKOFF, LONGEST_BACKOFF, backoff, fair_window, unheard_of, verdict
+from mrq.core.policy import FIRST_BACKOFF, LONGEST_BACKOFF, backoff, fair_window, unheard_of, verdict, weight
 
 counts = st.integers(0, 2000)
 
@@ -55,12 +55,12 @@ def test_a_refusal_is_final(retries: int) -> None:
     assert verdict("refused", Trouble(1, 1, 0), Spec("job_7", 1, 1, 1, retries=retries)) == "refused"
 
 
-@given(requested=st.none() | st.integers(1, 1000), slots=st.integers(0, 1000), jobs=st.integers(0, 1000))
+@given(requested=st.none() | st.integers(1, 1000), slots=st.integers(0, 1000), share=st.floats(0, 1))
 def test_every_job_may_always_have_a_task_out_and_none_more_than_it_asked_for(
-    requested: int | None, slots: int, jobs: int
+    requested: int | None, slots: int, share: float
 ) -> None:
     """Also while no worker lives: a task that waits in its queue costs nothing."""
-    window = fair_window(requested, slots, jobs)
+    window = fair_window(requested, slots, share)
     assert window >= 1
     assert requested is None or window <= requested
 
@@ -68,18 +68,24 @@ def test_every_job_may_always_have_a_task_out_and_none_more_than_it_asked_for(
 @given(slots=st.integers(1, 1000), jobs=st.integers(1, 1000))
 def test_together_the_windows_keep_all_slots_busy_and_waste_little(slots: int, jobs: int) -> None:
     """Twice the slots, rounded up for each job."""
-    together = jobs * fair_window(None, slots, jobs)
+    together = jobs * fair_window(None, slots, 1 / jobs)
     assert together >= 2 * slots
     assert together <= 2 * slots + 2 * jobs
 
 
 @pytest.mark.parametrize(
     ("requested", "slots", "jobs", "window"),
-    [(None, 10, 1, 20), (4, 10, 1, 4), (None, 10, 10, 2), (None, 10, 3, 7), (100, 0, 0, 2), (1, 50, 1, 1)],
+    [(None, 10, 1, 20), (4, 10, 1, 4), (None, 10, 10, 2), (None, 10, 3, 7), (100, 0, 1, 2), (1, 50, 1, 1)],
 )
 def test_a_window_is_twice_the_fair_share(requested: int | None, slots: int, jobs: int, window: int) -> None:
     """Of ten slots one job has twenty tasks out, ten jobs have two each."""
-    assert fair_window(requested, slots, jobs) == window
+    assert fair_window(requested, slots, 1 / jobs) == window
+
+
+def test_each_step_of_priority_doubles_a_jobs_share() -> None:
+    """Beside one job without priority, one of priority 2 has four fifths of the slots."""
+    total = weight(2) + weight(0)
+    assert [fair_window(None, 10, weight(priority) / total) for priority in (2, 0)] == [16, 4]
 
 
 # ---------------------------------------------------------------- who has not been heard of

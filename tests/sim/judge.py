@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
+from collections import Counter
 from typing import TYPE_CHECKING
 
 from mrq.broker._embedded_server import EmbeddedBrokerServer, Stored
@@ -48,6 +49,7 @@ class Judge(logging.Handler):
         self._carried: set[tuple[str, str, int, int]] = set()
         self._blamed: dict[tuple[str, str, int, int], set[int]] = {}
         self._claims: dict[tuple[str, int], str] = {}
+        self._starts: Counter[str] = Counter()
         self._bodies: dict[bytes, TaskMessage] = {}
 
     # ------------------------------------------------------------ what the code under test logs
@@ -232,6 +234,7 @@ class Judge(logging.Handler):
     def started(self, host: Process, assignment: Assignment) -> None:
         """A worker starts a task; what it has read itself must not speak against it."""
         task = assignment.task
+        self._starts[task.job_id] += 1
         session = next(s for s in self.tree.sessions if s.process is host)
         data = session.known.get(f"/jobs/{task.job_id}")
         if self.world.telling:
@@ -242,6 +245,10 @@ class Judge(logging.Handler):
                 f"{host.name} starts {task.task_id} of epoch {task.epoch}, though it has read that the job is "
                 f"{record.state.value} in epoch {record.epoch}"
             )
+
+    def n_started(self, job_id: str) -> int:
+        """Return how many tasks of a job were started so far."""
+        return self._starts[job_id]
 
     def ended(self, assignment: Assignment, outcome: Outcome) -> None:
         """A child has told an outcome."""
