@@ -5,10 +5,11 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import signal
 import sys
 from pathlib import Path
 
-from benchmarks.report import Results, machine, summary, tables
+from benchmarks.report import Results, busy, machine, summary, tables
 from benchmarks.runner import running
 from benchmarks.systems import SYSTEMS
 from benchmarks.workloads import workloads
@@ -44,6 +45,11 @@ def say(line: str) -> None:
     print(line, file=sys.stderr, flush=True)
 
 
+def end_in_order(_number: int, _frame: object) -> None:
+    """Have SIGTERM end all that was started, as Ctrl-C does."""
+    raise SystemExit(128 + signal.SIGTERM)
+
+
 def measured(given: argparse.Namespace) -> Results:
     """Measure what was asked for."""
     chosen = [workload for workload in workloads(given.quick) if workload.name in given.workloads]
@@ -65,8 +71,11 @@ def measured(given: argparse.Namespace) -> Results:
 def main() -> int:
     """Measure, print, write; return 1 if a system failed at a workload or returned something wrong."""
     given = arguments()
+    signal.signal(signal.SIGTERM, end_in_order)
     results = measured(given)
     print(tables(results))
+    if warning := busy(results["machine"]):
+        print(warning)
     for name, why in results["left_out"].items():
         print(f"{name} is left out: {why}")
     failures = [

@@ -115,7 +115,7 @@ def serve(name: str, pipe: Connection) -> None:
         return
     pipe.send(ready)
     workload: Workload | None = None
-    while (asked := pipe.recv()) is not None:
+    while (asked := _next(pipe)) is not None:
         if isinstance(asked, Workload):
             workload = asked
             pipe.send(None)
@@ -126,6 +126,15 @@ def serve(name: str, pipe: Connection) -> None:
         except Exception as error:  # of whatever kind: it is the answer
             pipe.send(Failed(f"{type(error).__name__}: {error}"))
     system.stop()
+
+
+def _next(pipe: Connection) -> Workload | Measure | None:
+    """Return what is asked for; a runner that has gone asks for nothing more."""
+    try:
+        asked: Workload | Measure | None = pipe.recv()
+    except EOFError:
+        return None
+    return asked
 
 
 def main() -> None:

@@ -9,12 +9,13 @@ import json
 from pathlib import Path
 from typing import Any
 
-from benchmarks.report import OURS, Results, tables
+from benchmarks.report import OURS, Results, busy, tables
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "benchmarks/results.json"
 DOCS = ROOT / "docs/benchmarks.md"
 PLOT = ROOT / "docs/images/benchmarks.svg"
+PICTURE = f"![Medians of each system on each workload, in seconds](images/{PLOT.name})"
 BEGIN, END = "<!-- results: begin -->", "<!-- results: end -->"
 
 BLUE, GREY = "#2f6f9f", "#b8bec4"
@@ -25,7 +26,7 @@ def publish(results: Results) -> None:
     RESULTS.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
     text = DOCS.read_text(encoding="utf-8")
     head, rest = text.split(BEGIN)
-    told = f"{circumstances(results)}\n\n{tables(results)}"
+    told = f"{circumstances(results)}\n\n{tables(results)}\n\n{PICTURE}"
     DOCS.write_text(f"{head}{BEGIN}\n{told}\n{END}{rest.split(END)[1]}", encoding="utf-8")
     draw(results)
 
@@ -41,7 +42,7 @@ def circumstances(results: Results) -> str:
         f"{machine['load_before']:.2f}; {results['repeat']} repetitions, medians. {versions}.",
         *(f"{name} was left out: {why}." for name, why in results["left_out"].items()),
     ]
-    return "\n".join(lines)
+    return "\n".join([*lines, busy(machine)]).rstrip()
 
 
 def draw(results: Results) -> None:

@@ -27,6 +27,15 @@ def machine(load_before: float) -> dict[str, Any]:
     }
 
 
+def busy(machine: Mapping[str, Any]) -> str:
+    """Return a sentence of warning if something else ran on the machine before the run, else nothing."""
+    if machine["load_before"] < machine["cores"] / 2:
+        return ""
+    return (
+        f"The machine was busy with other work (load {machine['load_before']:.1f}): these times say little."
+    )
+
+
 def summary(workload: Workload, rows: Mapping[str, Row]) -> dict[str, Any]:
     """Return a workload's part of the results; a ratio is ours over theirs, so less than 1 where mrq is faster."""
     systems: dict[str, Any] = {}

@@ -21,7 +21,7 @@ from tests.integration.cluster import marked
 
 ROOT = Path(__file__).parents[1]
 MARK = "MRQ_BENCH_MARK"
-START_WITHIN = 90.0
+START_WITHIN = 180.0
 STOP_WITHIN = 60.0
 SEND_WITHIN = 60.0
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from operator import itemgetter
 from typing import Any
 
+import dask.config
 import distributed
 
 from benchmarks.by_hand import N_REDUCERS, Part, chunks, in_order, map_part, reduce_parts
@@ -17,10 +18,11 @@ def _reduced(reduce_func: Any, *parts: Part) -> Pairs:
 
 
 class Dask(System):
-    """No dashboard, no memory limits, which cost time and help nothing here."""
+    """No dashboard, no memory limits, which cost time and help nothing here; patience with workers that are busy."""
 
     def start(self) -> str:
         """Start scheduler and workers."""
+        dask.config.set({"distributed.comm.timeouts.tcp": "300s", "distributed.scheduler.worker-ttl": None})
         self.cluster = distributed.LocalCluster(
             n_workers=N_WORKERS, threads_per_worker=1, host="127.0.0.1", dashboard_address=None, memory_limit=0
         )  # fmt: skip

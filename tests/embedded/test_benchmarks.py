@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -71,7 +72,7 @@ def test_a_small_run_agrees_with_plain_python_and_tells_ratios(tmp_path: Path) -
     run, results = benchmark(tmp_path, "--systems", "mrq embedded,multiprocessing")
     assert run.returncode == 0
     check_shape(results, ["mrq embedded", "multiprocessing"])
-    assert run.stdout == tables(results) + "\n"
+    assert run.stdout.startswith(tables(results) + "\n")
 
 
 def test_a_system_that_can_not_start_is_named_and_left_out(tmp_path: Path) -> None:
@@ -90,6 +91,22 @@ def test_a_wrong_name_is_answered_with_those_that_there_are(
     with pytest.raises(SystemExit):
         main()
     assert "there is no system 'hadoop'; there are: mrq, mrq embedded" in capsys.readouterr().err
+
+
+def test_a_run_that_is_told_to_end_leaves_nothing(tmp_path: Path) -> None:
+    mark = str(tmp_path)
+    run = subprocess.Popen(
+        [sys.executable, "-m", "benchmarks", "--systems", "mrq embedded,multiprocessing", "--workloads", "small",
+         "--repeat", "100000"],
+        cwd=ROOT, env=os.environ | {"MRQ_BENCHMARK_TEST": mark}, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    with run:
+        assert run.stderr
+        assert next(line for line in run.stderr if "1/100000" in line)
+        run.terminate()
+        run.stderr.read()
+    assert run.returncode == 128 + signal.SIGTERM
+    assert marked("MRQ_BENCHMARK_TEST", mark) == {}
 
 
 def test_a_system_that_takes_too_long_is_noted_ended_and_started_again(runner: Runner) -> None:
