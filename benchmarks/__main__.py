@@ -36,6 +36,8 @@ def arguments() -> argparse.Namespace:
     for kind, known, chosen in (("system", SYSTEMS, given.systems), ("workload", names, given.workloads)):
         if unknown := [name for name in chosen if name not in known]:
             parser.error(f"there is no {kind} {unknown[0]!r}; there are: {', '.join(known)}")
+    if given.quick and given.publish:
+        parser.error("a quick run measures nothing that is worth publishing")
     given.repeat = given.repeat or (2 if given.quick else 5)
     return given
 

@@ -9,7 +9,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from benchmarks.report import OURS, Results, busy, tables
+from benchmarks.report import OURS, Results, busy, in_seconds, tables
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "benchmarks/results.json"
@@ -55,8 +55,10 @@ def draw(results: Results) -> None:
 
     names = list(results["versions"])[::-1]
     panels = list(results["workloads"].items())
-    figure, axes = pyplot.subplots(1, len(panels), figsize=(11, 2.6), sharey=True, layout="constrained")
-    for axis, (name, workload) in zip(axes, panels, strict=True):
+    figure, axes = pyplot.subplots(
+        1, len(panels), figsize=(11, 2.6), sharey=True, layout="constrained", squeeze=False
+    )
+    for axis, (name, workload) in zip(axes[0], panels, strict=True):
         _panel(axis, name, names, workload)
     figure.savefig(PLOT, metadata={"Date": None})
     pyplot.close(figure)
@@ -67,9 +69,9 @@ def _panel(axis: Any, title: str, names: list[str], workload: dict[str, Any]) ->
     systems = workload["systems"]
     medians = [systems.get(name, {}).get("median", 0.0) for name in names]
     bars = axis.barh(names, medians, color=[BLUE if name in OURS else GREY for name in names])
-    axis.bar_label(bars, [f"{median:.3g}" if median else "" for median in medians], padding=2, fontsize=8)
+    axis.bar_label(bars, [in_seconds(systems.get(name, {})) for name in names], padding=2, fontsize=8)
     axis.set_title(f"{title}, s", fontsize=9)
-    axis.set_xlim(0, max(medians) * 1.35)
+    axis.set_xlim(0, max(medians) * 1.35 or 1)
     axis.set_xticks([])
     axis.spines[["top", "right", "bottom"]].set_visible(False)
 

@@ -74,15 +74,22 @@ def tables(results: Results) -> str:
     return f"{first}\n\n{_table([title, *workloads], ratios)}"
 
 
-def _median(workload: dict[str, Any], system: dict[str, Any]) -> str:
+def in_seconds(system: dict[str, Any]) -> str:
+    """Return a system's median in one workload, or why there is none."""
     if "median" in system:
-        return _number(workload["tasks"] / system["median"] if workload["tasks"] else system["median"])
+        return _number(system["median"])
     return f"over {system['over']:.0f} s" if "over" in system else "failed" if "failed" in system else ""
+
+
+def _median(workload: dict[str, Any], system: dict[str, Any]) -> str:
+    if workload["tasks"] and "median" in system:
+        return _number(workload["tasks"] / system["median"])
+    return in_seconds(system)
 
 
 def _number(value: float) -> str:
     """Three significant digits."""
-    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
+    return f"{value:,.0f}" if value >= 99.95 else f"{value:#.3g}"
 
 
 def _ratios(ratios: dict[str, dict[str, float]], peer: str) -> str:
