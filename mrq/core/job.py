@@ -12,8 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
-from types import MappingProxyType
-from typing import Any, TypeVar
+from typing import Any
 
 from mrq.core import policy
 from mrq.core.commands import Cancel, Command, Fail, Finish, Forget, Persist, Publish, Revoke
@@ -31,7 +30,6 @@ from mrq.core.events import (
 from mrq.core.model import Failure, Job, JobState, Outstanding, TaskState, Trouble
 
 Commands = tuple[Command, ...]
-V = TypeVar("V")
 
 S, M, SH, R = JobState.SUBMITTED, JobState.MAP, JobState.SHUFFLE, JobState.REDUCE
 DONE, FAILED, CANCELLED = JobState.COMPLETED, JobState.FAILED, JobState.CANCELLED
@@ -128,7 +126,7 @@ def _started(job: Job, event: TaskStarted) -> tuple[Job, Commands]:
     state, before = _move(job, event.index, "start"), job.outstanding[event.index]
     started = before.started if before.state is RUN and before.worker == event.worker else event.now
     running = Outstanding(event.attempt, state, event.worker, event.now, started)
-    return replace(job, outstanding=_with(job.outstanding, event.index, running)), ()
+    return replace(job, outstanding=job.outstanding.put([(event.index, running)])), ()
 
 
 def _done(job: Job, event: TaskDone) -> tuple[Job, Commands]:
@@ -145,9 +143,9 @@ def _done(job: Job, event: TaskDone) -> tuple[Job, Commands]:
     job = replace(
         job,
         committed=job.committed | 1 << event.index,
-        outstanding=_without(job.outstanding, event.index),
-        again=_without(job.again, event.index),
-        trouble=_without(job.trouble, event.index),
+        outstanding=job.outstanding.without([event.index]),
+        again=job.again.without([event.index]),
+        trouble=job.trouble.without([event.index]),
         timed=job.timed + (event.seconds > 0),
         seconds=job.seconds + event.seconds,
     )
@@ -236,15 +234,14 @@ def _fill(job: Job, now: float) -> tuple[Job, Commands]:
         cursor += 1
     if not chosen and not new and cursor == job.cursor:
         return job, ()
-    outstanding, commands = dict(job.outstanding), []
+    out: list[tuple[int, Outstanding]] = []
+    commands: list[Command] = []
     for index in (*chosen, *new):
         attempt = job.trouble[index].attempts if index in job.trouble else 0
-        outstanding[index] = Outstanding(attempt, _move(job, index, "publish"), "", now)
+        out.append((index, Outstanding(attempt, _move(job, index, "publish"), "", now)))
         commands.append(Publish(job.phase, index, attempt))
-    again = {i: at for i, at in job.again.items() if i not in outstanding}
-    return replace(job, outstanding=_frozen(outstanding), again=_frozen(again), cursor=cursor), tuple(
-        commands
-    )
+    outstanding, again = job.outstanding.put(out), job.again.without(chosen)
+    return replace(job, outstanding=outstanding, again=again, cursor=cursor), tuple(commands)
 
 
 def _back_up(job: Job, now: float) -> tuple[Job, Commands]:
@@ -256,8 +253,8 @@ def _back_up(job: Job, now: float) -> tuple[Job, Commands]:
         backup = Outstanding(trouble.attempts, _move(job, index, "back up"), "", now)
         job = replace(
             job,
-            outstanding=_with(job.outstanding, index, backup),
-            trouble=_with(job.trouble, index, trouble),
+            outstanding=job.outstanding.put([(index, backup)]),
+            trouble=job.trouble.put([(index, trouble)]),
             backups=job.backups | 1 << index,
         )
         commands.append(Publish(job.phase, index, trouble.attempts, backup=True))
@@ -267,9 +264,9 @@ def _back_up(job: Job, now: float) -> tuple[Job, Commands]:
 def _retry(job: Job, index: int, trouble: Trouble, now: float, at: float) -> tuple[Job, Commands]:
     job = replace(
         job,
-        outstanding=_without(job.outstanding, index),
-        again=_with(job.again, index, at),
-        trouble=_with(job.trouble, index, trouble),
+        outstanding=job.outstanding.without([index]),
+        again=job.again.put([(index, at)]),
+        trouble=job.trouble.put([(index, trouble)]),
     )
     return _fill(job, now)
 
@@ -296,17 +293,3 @@ def _move(job: Job, index: int, action: str) -> TaskState:
         return TASK_TABLE[task_state(job, index), action]
     except KeyError:
         raise IllegalTransition(job, f"{action} of task {index}") from None
-
-
-def _with(mapping: Mapping[int, V], index: int, value: V) -> Mapping[int, V]:
-    return _frozen({**mapping, index: value})
-
-
-def _without(mapping: Mapping[int, V], index: int) -> Mapping[int, V]:
-    if index not in mapping:
-        return mapping
-    return _frozen({i: value for i, value in mapping.items() if i != index})
-
-
-def _frozen(mapping: dict[int, V]) -> Mapping[int, V]:
-    return MappingProxyType(mapping)

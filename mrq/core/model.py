@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from types import MappingProxyType
+
+from mrq.core.paged import Paged
 
 Epoch = int
 """A fencing token: the transaction id of a job's claim. A later claim has a greater one."""
@@ -158,9 +158,9 @@ class Job:
     state: JobState = JobState.SUBMITTED
     committed: int = 0
     cursor: int = 0
-    outstanding: Mapping[int, Outstanding] = field(default_factory=lambda: MappingProxyType({}))
-    again: Mapping[int, float] = field(default_factory=lambda: MappingProxyType({}))
-    trouble: Mapping[int, Trouble] = field(default_factory=lambda: MappingProxyType({}))
+    outstanding: Paged[Outstanding] = field(default_factory=Paged)
+    again: Paged[float] = field(default_factory=Paged)
+    trouble: Paged[Trouble] = field(default_factory=Paged)
     timed: int = 0
     seconds: float = 0.0
     backups: int = 0
