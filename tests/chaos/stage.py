@@ -107,6 +107,15 @@ class Stage:
             processes = list(self.cluster.processes.items())
         return [name for name, process in processes if name.startswith(role) and process.poll() is None]
 
+    def serving(self, role: str) -> list[str]:
+        """Return the names of those that are registered, so that they heed signals, as soon as there are any."""
+        return list(
+            eventually(
+                lambda: [name for name in self.alive(role) if name in self.watcher.members(role)],
+                f"a {role} is registered",
+            )
+        )
+
     def kill(self, name: str) -> None:
         """Kill -9 one of them."""
         self.cluster.kill(name)

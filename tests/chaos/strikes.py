@@ -41,7 +41,7 @@ def kill_all(role: str) -> Strike:
 
 def drain(role: str) -> Strike:
     def strike(stage: Stage, traffic: Traffic, draw: Random) -> Iterator[None]:
-        stage.drain(draw.choice(stage.alive(role)))
+        stage.drain(draw.choice(stage.serving(role)))
         yield
         stage.start(role)
 

@@ -27,6 +27,13 @@ class Watcher:
         except MrqError:
             return 0
 
+    def members(self, role: str) -> list[str]:
+        """Return the names of the masters or workers that are registered; none if nobody says."""
+        try:
+            return list(self._registry.members("masters" if role == "master" else "workers"))
+        except MrqError:
+            return []
+
     def close(self) -> None:
         """Look no more."""
         self._tree.close()
