@@ -42,16 +42,19 @@ class Signer:
         mac.update(payload)
         return mac.digest()
 
-    def verify(self, role: str, place: str, payload: bytes | memoryview, digest: bytes | memoryview) -> None:
-        """Check a payload against its digest.
+    def verify(
+        self, role: str, place: str, payload: bytes | memoryview, digest: bytes | memoryview, what: str = ""
+    ) -> None:
+        """Check a payload against its digest; ``what`` is what the error calls it.
 
         Raises:
             BadSignature: they do not belong together.
         """
         if not hmac.compare_digest(self.digest(role, place, payload), bytes(digest)):
+            what = what or f"the file for {role} {place}".rstrip()
             raise BadSignature(
-                f"{self.job_id}: the file for {role} {place} is not signed with the job's key: "
-                "it was damaged, moved, or written by somebody else"
+                f"{self.job_id}: {what} is not signed with the job's key: it was damaged, moved, or written by "
+                "somebody else; submit the job again, and see who else can write to the store"
             )
 
     def seal(self, role: str, place: str, payload: bytes) -> bytes:

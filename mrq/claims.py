@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection
 from functools import partial
 
 from mrq.core.model import Epoch
-from mrq.errors import MrqError
+from mrq.errors import BadMessage, MrqError
 from mrq.inbox import Inbox
 from mrq.registry import Registry
 
@@ -51,6 +51,7 @@ class Claims:
         self._look = look
         self._taken = taken
         self._looked: dict[str, float] = {}
+        self._unreadable: dict[str, str] = {}
         self._ours: Collection[str] = ()
         self.ended: set[str] = set()
         self.others: dict[str, int] = {}
@@ -63,6 +64,7 @@ class Claims:
         self.ended &= present
         self.others = {job_id: p for job_id, p in self.others.items() if job_id in present - set(ours)}
         self._looked = {job_id: at for job_id, at in self._looked.items() if job_id in present}
+        self._unreadable = {job_id: why for job_id, why in self._unreadable.items() if job_id in present}
         now = self._inbox.now()
         for job_id in job_ids:
             if job_id in self.ended or job_id in ours:
@@ -85,7 +87,13 @@ class Claims:
         """Own a job, unless it has ended or somebody else does; the watch tells when that one is gone."""
         if job_id in self._ours or job_id in self.ended:
             return
-        held = self._registry.job(job_id)
+        try:
+            held = self._registry.job(job_id)
+        except BadMessage as error:
+            if self._unreadable.get(job_id) != str(error):  # said once, for it is looked at again and again
+                log.error("%s is left alone: %s; see mrq doctor", job_id, error)
+            self._unreadable[job_id] = str(error)
+            return
         if held is None or held.record.state.ended:
             self.ended.add(job_id)
             self.others.pop(job_id, None)

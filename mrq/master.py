@@ -12,22 +12,12 @@ import logging
 from collections.abc import Callable
 from functools import partial
 
-from mrq import envelope, truth
+from mrq import envelope, news, truth
 from mrq.broker.topology import Topology
 from mrq.claims import Claims
 from mrq.config import Settings
 from mrq.core import policy
-from mrq.core.events import (
-    CancelRequested,
-    Event,
-    JobClaimed,
-    TaskDone,
-    TaskFailed,
-    TaskLost,
-    TaskStarted,
-    Tick,
-    WindowChanged,
-)
+from mrq.core.events import CancelRequested, Event, JobClaimed, TaskDone, Tick, WindowChanged
 from mrq.core.job import step
 from mrq.core.model import Job, JobState, Phase
 from mrq.errors import BadMessage, MrqError
@@ -38,7 +28,7 @@ from mrq.ports import Broker, Delivery, Session, Store
 from mrq.registry import Registry, StaleEpoch
 from mrq.retention import Retention
 from mrq.timeline import Recorder
-from mrq.wire import Control, JobRecord, MemberInfo, Report, TaskMessage, decode
+from mrq.wire import Control, JobRecord, MemberInfo, TaskMessage
 
 log = logging.getLogger(__name__)
 
@@ -209,6 +199,8 @@ class Master:
         except StaleEpoch:
             log.warning("%s is not ours any more (epoch %d)", job_id, owned.epoch, extra={"job": job_id})
             self._let_go(job_id, release=True)
+        except BadMessage as error:
+            self._give_up(job_id, error)
         except MrqError as error:
             log.warning("%s waits: %s", job_id, error, extra={"job": job_id})
             owned.waiting = True
@@ -216,6 +208,11 @@ class Master:
         else:
             if owned.job.state.ended:
                 self._let_go(job_id, release=True)
+
+    def _give_up(self, job_id: str, error: BadMessage) -> None:
+        """Let a job go whose record is none any more: nobody knows what it is to come to."""
+        log.error("%s is given up: %s", job_id, error, extra={"job": job_id})
+        self._let_go(job_id, release=True)
 
     def _retry(self, owned: Owned) -> None:
         owned.waiting = False
@@ -234,46 +231,27 @@ class Master:
         delivery.ack()  # a hint; the truth is in the store
         message = delivery.message
         try:
-            if message.type == "task":
-                self._on_dead_letter(decode(TaskMessage, message.body))
-            else:
-                self._on_report(decode(Report, message.body))
+            told = news.read(message)
+            owned = self._jobs.get(told.job_id)
+            if owned is None:
+                return
+            envelope.check(message, owned.job_id, owned.key)
         except BadMessage as error:
             log.error("a %s message is ignored: %s", message.type or "nameless", error)
-
-    def _on_report(self, report: Report) -> None:
-        owned = self._jobs.get(report.job_id)
-        if owned is None or owned.job.state.ended or report.index >= owned.job.spec.n_tasks(report.phase):
             return
-        if report.outcome and report.outcome.inline and not owned.keep(report):
-            return  # another result of this task counts
-        now = self._inbox.now()
-        owned.board.note(report)
-        owned.recorder.hears(report)
-        place = (report.phase, report.index)
-        attempt = (report.epoch, report.attempt)
-        outcome = report.outcome
-        if outcome is None:
-            self._apply(report.job_id, TaskStarted(*place, *attempt, report.worker, now))
-        elif outcome.kind == "done":
-            self._apply(report.job_id, TaskDone(*place, now, outcome.stats.seconds))
-        else:
-            failed = TaskFailed(
-                *place,
-                *attempt,
-                outcome.kind,
-                now,
-                type=outcome.type,
-                message=outcome.message,
-                path=outcome.path,
-            )
-            self._apply(report.job_id, failed)
+        self._on_news(owned, told)
 
-    def _on_dead_letter(self, task: TaskMessage) -> None:
-        log.warning("%s was dead-lettered", task.task_id, extra={"job": task.job_id})
-        self._apply(
-            task.job_id, TaskLost(task.phase, task.index, task.epoch, task.attempt, self._inbox.now())
-        )
+    def _on_news(self, owned: Owned, told: news.News) -> None:
+        if owned.job.state.ended or told.index >= owned.job.spec.n_tasks(told.phase):
+            return
+        if isinstance(told, TaskMessage):
+            log.warning("%s was dead-lettered", told.task_id, extra={"job": told.job_id})
+        elif told.outcome and told.outcome.inline and not owned.keep(told):
+            return  # another result of this task counts
+        else:
+            owned.board.note(told)
+            owned.recorder.hears(told)
+        self._apply(told.job_id, news.event(told, self._inbox.now()))
 
     def _record_changed(self, path: str) -> None:
         # One function for all looks: a session keeps a watch a function, and polls would pile them up.
@@ -284,7 +262,11 @@ class Master:
         owned = self._jobs.get(job_id)
         if owned is None:
             return
-        held = self._registry.job(job_id, self._record_changed)
+        try:
+            held = self._registry.job(job_id, self._record_changed)
+        except BadMessage as error:
+            self._give_up(job_id, error)
+            return
         if held is None or held.record.epoch > owned.epoch:
             self._let_go(job_id, release=True)
         elif held.record.cancel_requested and not owned.job.state.ended:
@@ -344,7 +326,7 @@ class Master:
         if owned.job.state.ended or not owned.job.outstanding:
             return
         order = Control(job_id=job_id, order="report")
-        self._broker.publish([envelope.control(self._topology, order)])
+        self._broker.publish([envelope.control(self._topology, order, owned.key)])
         depths = self._broker.depths()
         patience = self._settings.reconcile_after
         for lost in truth.lost(owned, depths, self._workers, patience, self._inbox.now()):

@@ -6,6 +6,7 @@ import logging
 import time
 from collections import deque
 from dataclasses import dataclass, field
+from typing import Literal
 
 from mrq import envelope, layout, sidecar
 from mrq.blob import Signer
@@ -14,7 +15,7 @@ from mrq.broker.topology import Topology
 from mrq.config import Settings
 from mrq.core.commands import Cancel, Command, Fail, Finish, Forget, Persist, Publish, Revoke
 from mrq.core.model import PHASES, Job, JobState, Phase
-from mrq.errors import BrokerUnavailable
+from mrq.errors import BadMessage, BrokerUnavailable, StoreNotFound
 from mrq.ports import Broker, Message, Store
 from mrq.registry import Held, Registry, StaleEpoch
 from mrq.segment import SegmentReader
@@ -77,6 +78,11 @@ class Owned:
         self.inline[layout.result(self.job_id, report.phase, report.index)] = outcome.inline
         return True
 
+    @property
+    def key(self) -> str:
+        """The secret that signs the job's files and messages, as hex."""
+        return self.held.record.key
+
 
 class Performer:
     """Carries commands out. Each may be performed twice without harm, since its success may go unheard."""
@@ -126,8 +132,7 @@ class Performer:
                         owned.job_id, owned.held, owned.epoch, state=state, inline=inline
                     )
             case Revoke(phase, index):
-                task_id = f"{owned.job_id}/{phase.value}/{index}"
-                self._order(Control(job_id=owned.job_id, order="revoke", task_id=task_id))
+                self._order(owned, "revoke", f"{owned.job_id}/{phase.value}/{index}")
             case Finish():
                 self._finish(owned)
             case Fail(failure):
@@ -160,10 +165,11 @@ class Performer:
             attempt=command.attempt,
             backup=command.backup,
         )
-        return envelope.task(self._topology, task, urgent=owned.held.record.priority > 0)
+        return envelope.task(self._topology, task, owned.key, urgent=owned.held.record.priority > 0)
 
-    def _order(self, order: Control) -> None:
-        self._confirmed([envelope.control(self._topology, order)])
+    def _order(self, owned: Owned, order: Literal["cancel", "revoke"], task_id: str = "") -> None:
+        body = Control(job_id=owned.job_id, order=order, task_id=task_id)
+        self._confirmed([envelope.control(self._topology, body, owned.key)])
 
     def _confirmed(self, messages: list[Message]) -> None:
         try:
@@ -184,8 +190,17 @@ class Performer:
         log.info("%s has %s", owned.job_id, state.value, extra={"job": owned.job_id})
 
     def _finish(self, owned: Owned) -> None:
-        """Complete the job, unless its tasks skipped more together than it allows."""
-        signer = Signer(bytes.fromhex(owned.held.record.key), owned.job_id)
+        """Complete the job, unless what it has come to can't be read, or lacks too much."""
+        try:
+            failure = self._complete(owned)
+        except (BadMessage, StoreNotFound) as error:  # forged, damaged, gone: so it stays
+            failure = _failure("unfinished", Phase.REDUCE, 0, type(error).__name__, str(error))
+        if failure is not None:
+            self._end(owned, JobState.FAILED, failure=failure)
+
+    def _complete(self, owned: Owned) -> FailureRecord | None:
+        """Complete the job; or return why not: its tasks skipped more together than it allows."""
+        signer = Signer(bytes.fromhex(owned.key), owned.job_id)
         skipped, most = self._skipped(owned, signer), owned.held.record.max_skipped
         n_skipped = sum(entry.records for entry in skipped)
         if n_skipped <= most:
@@ -196,17 +211,12 @@ class Performer:
                 self._store.delete(layout.attempts(owned.job_id))
             inline = owned.held.record.inline | inline
             self._end(owned, JobState.COMPLETED, manifest_digest=digest, inline=inline)
-            return
+            return None
         last = skipped[-1]
-        failure = FailureRecord(
-            kind="skipped",
-            phase=last.phase,
-            index=last.index,
-            attempts=1,
-            type="TooManySkipped",
-            message=f"{n_skipped} bad records were skipped by {len(skipped)} tasks; max_skipped={most} allows no more",
+        message = (
+            f"{n_skipped} bad records were skipped by {len(skipped)} tasks; max_skipped={most} allows no more"
         )
-        self._end(owned, JobState.FAILED, failure=failure)
+        return _failure("skipped", last.phase, last.index, "TooManySkipped", message)
 
     def _skipped(self, owned: Owned, signer: Signer) -> list[SkippedEntry]:
         """Return what the tasks skipped, reading the ends of the results that no report told of."""
@@ -222,7 +232,7 @@ class Performer:
         """End what still runs of the job, and clear away what no one will read."""
         self.show(owned)
         if owned.job.state is not JobState.COMPLETED:
-            self._order(Control(job_id=owned.job_id, order="cancel"))
+            self._order(owned, "cancel")
         self._store.delete(layout.attempts(owned.job_id))
         self._archive.keep(owned.held.record, owned.recorder, resumed=owned.resumed)
 
@@ -252,3 +262,7 @@ class Performer:
                 length=summary.length, digest=summary.digest, records=records
             )
         return owned.board.results[index]
+
+
+def _failure(kind: str, phase: Phase, index: int, type_: str, message: str) -> FailureRecord:
+    return FailureRecord(kind=kind, phase=phase, index=index, attempts=1, type=type_, message=message)

@@ -148,6 +148,9 @@ class Coordination(Protocol):
         ``watch(path)`` is called once, when a child is created or deleted (also when the node itself is).
         """
 
+    def sync(self) -> None:
+        """Have what this session reads from now on hold all that anybody wrote before this call."""
+
     def add_listener(self, listener: Callable[[Session], None]) -> None:
         """Have changes of the session's state told; the watches of a session end with it."""
 

@@ -12,6 +12,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
@@ -20,9 +21,11 @@ from typing import Any, Literal
 from mrq.core.model import Epoch, JobState, Phase
 from mrq.errors import AuthenticationFailed, BadMessage, NodeExists, NodeMissing, UnknownJob, VersionConflict
 from mrq.ports import Coordination, Node, Watch
-from mrq.wire import JobRecord, MemberInfo, ProgressRecord, TaskPage, decode
+from mrq.wire import JobRecord, MemberInfo, ProgressRecord, TaskPage, W, decode
 
 log = logging.getLogger(__name__)
+
+_NUMBER = re.compile("[0-9]{1,18}")
 
 Role = Literal["masters", "workers"]
 
@@ -55,7 +58,7 @@ class Registry:
         """Return an id that no other caller ever gets: ``job_0``, ``job_1`` and so on."""
         while True:
             node = self.tree.get("/ids/jobs")
-            number = int(node.data) + 1 if node else 0
+            number = _last(node) + 1 if node else 0
             try:
                 if node:
                     self.tree.set("/ids/jobs", str(number).encode(), node.version)
@@ -68,7 +71,7 @@ class Registry:
     def last_job_number(self) -> int:
         """Return the last number given out to a job; -1 before the first."""
         node = self.tree.get("/ids/jobs")
-        return int(node.data) if node else -1
+        return _last(node) if node else -1
 
     def submit(self, record: JobRecord) -> None:
         """Make a job known to the masters."""
@@ -88,9 +91,12 @@ class Registry:
         if node is None or not node.data:  # an empty one is none: see `claim` and `delete_job`
             return None
         try:
-            return Held(decode(JobRecord, node.data), node.version)
+            held = Held(decode(JobRecord, node.data), node.version)
         except BadMessage as error:
             raise BadMessage(f"the znode of {job_id} is {error}") from None
+        if held.record.job_id != job_id:
+            raise BadMessage(f"the znode of {job_id} holds the record of {held.record.job_id}")
+        return held
 
     def readable_jobs(self) -> Iterator[Held]:
         """Return the jobs' records, oldest first, without those that are not this login's or no records at all."""
@@ -198,7 +204,7 @@ class Registry:
     def owner(self, job_id: str, watch: Watch | None = None) -> str | None:
         """Return the owning master's name; the watch tells of its end."""
         node = self.tree.get(f"{_job(job_id)}/owner", watch)
-        return node.data.decode() if node else None
+        return node.data.decode(errors="replace") if node else None
 
     def release(self, job_id: str) -> None:
         """Give a job up, if this session owns it."""
@@ -244,8 +250,7 @@ class Registry:
 
     def progress(self, job_id: str) -> ProgressRecord:
         """Return how far a job is, as last published."""
-        node = self.tree.get(f"{_job(job_id)}/progress")
-        return decode(ProgressRecord, node.data) if node else ProgressRecord()
+        return self._shown(job_id, "progress", ProgressRecord) or ProgressRecord()
 
     def write_page(self, job_id: str, number: int, page: TaskPage) -> None:
         """Publish a page of task states."""
@@ -253,15 +258,25 @@ class Registry:
 
     def pages(self, job_id: str, phase: Phase) -> list[TaskPage]:
         """Return a phase's pages in order."""
-        names = [name for name in self.tree.children(_job(job_id)) if name.startswith(f"{phase.value}-")]
-        nodes = [self.tree.get(f"{_job(job_id)}/{name}") for name in sorted(names, key=_page_number)]
-        return [decode(TaskPage, node.data) for node in nodes if node]
+        page = re.compile(rf"{phase.value}-[0-9]{{1,18}}")
+        names = [name for name in self.tree.children(_job(job_id)) if page.fullmatch(name)]
+        pages = [self._shown(job_id, name, TaskPage) for name in sorted(names, key=_page_number)]
+        return [page for page in pages if page]
 
     def nodes(self, job_id: str) -> dict[str, Node]:
         """Return what the tree has of a job, for its times: ``""`` is the record, then owner, progress and pages."""
         names = ["", *self.tree.children(_job(job_id))]
         found = {name: self.tree.get(f"{_job(job_id)}/{name}".rstrip("/")) for name in names}
         return {name: node for name, node in found.items() if node is not None}
+
+    def _shown(self, job_id: str, name: str, model: type[W]) -> W | None:
+        """Read what is there for people only; what is no such record costs them that, and nothing else."""
+        node = self.tree.get(f"{_job(job_id)}/{name}")
+        try:
+            return decode(model, node.data) if node else None
+        except BadMessage as error:
+            log.warning("%s of %s is left out: %s", name, job_id, error)
+            return None
 
     def _put(self, job_id: str, name: str, data: bytes) -> None:
         path = f"{_job(job_id)}/{name}"
@@ -280,7 +295,16 @@ def _job(job_id: str) -> str:
 
 def _number(job_id: str) -> tuple[int, str]:
     digits = job_id.rpartition("_")[2]
-    return (int(digits) if digits.isdigit() else -1, job_id)
+    return (int(digits) if _NUMBER.fullmatch(digits) else -1, job_id)
+
+
+def _last(node: Node) -> int:
+    text = node.data.decode(errors="replace")
+    if not _NUMBER.fullmatch(text):
+        raise BadMessage(
+            "the znode /ids/jobs holds no number: write the greatest number that a job ever had into it"
+        )
+    return int(text)
 
 
 def _page_number(name: str) -> int:

@@ -154,7 +154,8 @@ def _own_error(job_id: str, failure: FailureRecord) -> BaseException:
             task=task,
             attempts=failure.attempts,
         )
-    text = f"{what}was refused: {failure.type}: {failure.message}"
+    refused = f"{job_id} can't be completed" if failure.kind == "unfinished" else f"{what}was refused"
+    text = f"{refused}: {failure.type}: {failure.message}"
     if failure.type == "VersionMismatch":
         return VersionMismatch(text, job_id=job_id)
     for kind in (BadSignature, BadMessage, StoreFull, StoreNotFound):

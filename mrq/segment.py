@@ -236,7 +236,7 @@ class SegmentReader:
             stored, codec, n, last, digest = _FRAME.unpack(self._take(rest, _FRAME.size))
             payload = self._take(rest, stored)
             place = _frame_place(self._index, number, n_frames, codec, n, last)
-            self._signer.verify(self._role, place, payload, digest)
+            self._signer.verify(self._role, place, payload, digest, self._name)
             digests.update(digest)
             n_frames, n_records = n_frames + 1, n_records + n
             yield unpacked(codec, payload, self._loads)
@@ -251,7 +251,7 @@ class SegmentReader:
     def _ask(self) -> int:
         status = self._store.status(self._path)
         if status is None:
-            raise StoreNotFound(f"{self._name}: there is no file {self._path}")
+            raise StoreNotFound(f"{self._signer.job_id}: {self._name} is not there")
         return int(status.length)
 
     def _open(self) -> tuple[list[Entry], bytes]:
@@ -264,7 +264,7 @@ class SegmentReader:
         if offset + length != end or length != n * _ENTRY.size:
             raise self._bad("its trailer contradicts its length")
         index = self._read(offset, length)
-        self._signer.verify(self._role, _index_place(self._index, n, offset), index, digest)
+        self._signer.verify(self._role, _index_place(self._index, n, offset), index, digest, self._name)
         return [Entry(*fields) for fields in _ENTRY.iter_unpack(index)], digest
 
     def _read(self, offset: int, length: int) -> bytes:
@@ -278,7 +278,7 @@ class SegmentReader:
 
     @property
     def _name(self) -> str:
-        return f"{self._signer.job_id}: the file for {self._role} {self._index}"
+        return f"the file for {self._role} {self._index} ({self._path})"
 
     def _bad(self, what: str) -> BadMessage:
-        return BadMessage(f"{self._name} ({self._path}) is damaged: {what}")
+        return BadMessage(f"{self._signer.job_id}: {self._name} is damaged: {what}; submit the job again")

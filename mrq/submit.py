@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import os
 import socket
 import time
@@ -22,7 +23,7 @@ from mrq.inputs import InputSummary, write_input
 from mrq.membership import PYTHON
 from mrq.ports import Store
 from mrq.registry import Registry
-from mrq.wire import JobRecord
+from mrq.wire import MAX_TASKS, JobRecord
 
 log = logging.getLogger(__name__)
 
@@ -55,8 +56,10 @@ class Options:
     def __post_init__(self) -> None:
         for name in ("requested_n_workers", "n_reducers"):
             number = getattr(self, name)
-            if number is not None and (not isinstance(number, int) or number < 1):
-                raise ConfigurationError(f"{name} must be a whole number from 1, not {number!r}")
+            if number is not None and not (isinstance(number, int) and 1 <= number <= MAX_TASKS):
+                raise ConfigurationError(
+                    f"{name} must be a whole number from 1 to {MAX_TASKS:,}, not {number!r}"
+                )
         if not isinstance(self.priority, int) or abs(self.priority) > MOST_PRIORITY:
             raise ConfigurationError(
                 f"priority must be a whole number from -{MOST_PRIORITY} to {MOST_PRIORITY}, not {self.priority!r}"
@@ -128,6 +131,7 @@ class Submitter:
         inline: dict[str, bytes],
         called_at: float,
     ) -> JobRecord:
+        timeout = options.task_timeout
         n_reduce = options.n_reducers or min(n_splits, summary.n_splits)
         return JobRecord(
             job_id=job_id,
@@ -138,7 +142,7 @@ class Submitter:
             retries=options.retries,
             priority=options.priority,
             speculative=options.speculative,
-            task_timeout=options.task_timeout,
+            task_timeout=timeout if timeout and math.isfinite(timeout) else None,
             memory_limit=options.memory_limit,
             max_skipped=options.max_skipped,
             python=PYTHON,

@@ -6,7 +6,7 @@ All of it is pydantic, versioned by ``v``, and small. Nothing here is ever pickl
 
 from __future__ import annotations
 
-from typing import Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -16,11 +16,25 @@ from mrq.errors import BadMessage
 VERSION = 1
 """Of every message, record and file; it is in the names of queues and znodes too."""
 
+MAX_TASKS = 10_000_000
+"""Of one phase: a master keeps a bit for each."""
+
+JobId = Annotated[str, Field(pattern=r"^job_(0|[1-9][0-9]{0,17})$")]
+"""It becomes a part of paths."""
+Key = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+"""`blob.KEY_SIZE` bytes as hex."""
+Number = Annotated[int, Field(ge=0, lt=2**63)]
+Base64 = Annotated[str, Field(pattern=r"^([A-Za-z0-9+/]{4})*([A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?$")]
+Time = Annotated[float, Field(ge=0, lt=253402300800)]  # the year 10000, which no calendar shows
+
+_SHOWN = 80
+"""How many characters of a field's name an error repeats: it may be somebody's, of any length."""
+
 
 class Wire(BaseModel):
     """What all have in common."""
 
-    model_config = ConfigDict(frozen=True, extra="ignore")
+    model_config = ConfigDict(frozen=True, extra="ignore", allow_inf_nan=False)
 
     v: Literal[1] = 1
 
@@ -42,7 +56,8 @@ def decode(model: type[W], data: bytes) -> W:
         return model.model_validate_json(data)
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
-        where = ".".join(str(part) for part in first["loc"]) or "body"
+        where = ".".join(str(part) for part in first["loc"])[:_SHOWN] or "body"
+        where = "".join(letter if letter.isprintable() else "?" for letter in where)
         raise BadMessage(f"not a {model.__name__} of version {VERSION}: {where}: {first['msg']}") from None
 
 
@@ -52,11 +67,11 @@ def decode(model: type[W], data: bytes) -> W:
 class TaskMessage(Wire):
     """Master to workers: run this task. All else about the job is in its record."""
 
-    job_id: str
+    job_id: JobId
     phase: Phase
-    index: int = Field(ge=0)
-    epoch: int
-    attempt: int = Field(ge=0)
+    index: Number
+    epoch: Number
+    attempt: Number
     backup: bool = False
 
     @property
@@ -68,10 +83,10 @@ class TaskMessage(Wire):
 class Stats(Wire):
     """What a task handled: records and bytes in and out, and the seconds it ran."""
 
-    records_in: int = 0
-    records_out: int = 0
-    bytes_in: int = 0
-    bytes_out: int = 0
+    records_in: Number = 0
+    records_out: Number = 0
+    bytes_in: Number = 0
+    bytes_out: Number = 0
     seconds: float = 0.0
 
 
@@ -97,16 +112,16 @@ class Outcome(Wire):
     """
 
     kind: OutcomeKind
-    length: int = 0
+    length: Number = 0
     digest: str = ""
-    skipped: int = 0
+    skipped: Number = 0
     stats: Stats = Stats()
     type: str = ""
     message: str = ""
     path: str = ""
     began: float = 0.0
     spent: dict[str, float] = {}
-    inline: str = ""
+    inline: Base64 = ""
 
 
 class Report(Wire):
@@ -117,11 +132,11 @@ class Report(Wire):
         sent: when it tells this.
     """
 
-    job_id: str
+    job_id: JobId
     phase: Phase
-    index: int = Field(ge=0)
-    epoch: int
-    attempt: int = Field(ge=0)
+    index: Number
+    epoch: Number
+    attempt: Number
     worker: str
     received: float = 0.0
     sent: float = 0.0
@@ -135,7 +150,7 @@ class Control(Wire):
         task_id: which task to revoke, as in ``job_7/map/3``.
     """
 
-    job_id: str
+    job_id: JobId
     order: Literal["cancel", "report", "revoke"]
     task_id: str = ""
 
@@ -148,8 +163,8 @@ class FailureRecord(Wire):
 
     kind: str
     phase: Phase
-    index: int
-    attempts: int
+    index: Number
+    attempts: Number
     type: str = ""
     message: str = ""
     path: str = ""
@@ -187,31 +202,31 @@ class JobRecord(Wire):
         inline: small files, base64 by path, that the store does not have (`mrq.inline`).
     """
 
-    job_id: str
-    key: str
-    n_map: int = Field(ge=0)
-    n_reduce: int = Field(ge=0)
+    job_id: JobId
+    key: Key
+    n_map: int = Field(ge=0, le=MAX_TASKS)
+    n_reduce: int = Field(ge=0, le=MAX_TASKS)
     window: int | None = None
     priority: int = Field(0, ge=-10, le=10)
     retries: int = Field(0, ge=0)
     speculative: bool = True
-    task_timeout: float | None = None
-    memory_limit: int | None = None
+    task_timeout: float | None = Field(None, gt=0)
+    memory_limit: Number | None = None
     max_skipped: int = Field(0, ge=0)
     python: str
     mrq: str
     client: str = ""
-    called_at: float = 0.0
-    submitted_at: float = 0.0
-    ended_at: float = 0.0
-    input_length: int = 0
-    input_records: int = 0
+    called_at: Time = 0.0
+    submitted_at: Time = 0.0
+    ended_at: Time = 0.0
+    input_length: Number = 0
+    input_records: Number = 0
     state: JobState = JobState.SUBMITTED
-    epoch: int = 0
+    epoch: Number = 0
     cancel_requested: bool = False
     failure: FailureRecord | None = None
     manifest_digest: str = ""
-    inline: dict[str, str] = {}
+    inline: dict[str, Base64] = {}
 
     @property
     def goes_on(self) -> bool:
@@ -234,22 +249,22 @@ class MemberInfo(Wire):
     """A master's or worker's ephemeral znode."""
 
     hostname: str
-    pid: int
+    pid: Number
     python: str
     mrq: str
-    slots: int = 0
+    slots: Number = 0
     state: str = "idle"
-    jobs: int = 0
+    jobs: Number = 0
 
 
 class TaskRow(Wire):
     """One task as `print_zoo` shows it."""
 
-    index: int
+    index: Number
     state: TaskState
     worker: str = ""
     received: bool = False
-    attempt: int = 0
+    attempt: Number = 0
 
 
 class TaskPage(Wire):
@@ -262,8 +277,8 @@ class TaskPage(Wire):
 class PhaseProgress(Wire):
     """How far a phase is, and what its committed tasks handled."""
 
-    done: int = 0
-    total: int = 0
+    done: Number = 0
+    total: Number = 0
     stats: Stats = Stats()
 
 
@@ -276,17 +291,17 @@ class ProgressRecord(Wire):
 class ManifestEntry(Wire):
     """One committed reduce result: its file's length in bytes and digest, and how many keys it holds."""
 
-    length: int
+    length: Number
     digest: str
-    records: int
+    records: Number
 
 
 class SkippedEntry(Wire):
     """A task whose committed result was made without so many bad records; they are at the end of its file."""
 
     phase: Phase
-    index: int
-    records: int
+    index: Number
+    records: Number
 
 
 class Manifest(Wire):
@@ -296,10 +311,10 @@ class Manifest(Wire):
         inline: the results that have no file of their own (`mrq.inline`).
     """
 
-    job_id: str
+    job_id: JobId
     results: list[ManifestEntry]
     skipped: list[SkippedEntry] = []
-    inline: dict[str, str] = {}
+    inline: dict[str, Base64] = {}
 
 
 class TaskOutput(Wire):
@@ -311,7 +326,7 @@ class TaskOutput(Wire):
     """
 
     lines: list[str]
-    left_out: int = 0
+    left_out: Number = 0
 
 
 # ---------------------------------------------------------------- parent and child process
@@ -331,7 +346,7 @@ class Assignment(Wire):
     """
 
     task: TaskMessage
-    key: str
+    key: Key
     n_map: int
     n_reduce: int
     input_length: int
@@ -339,7 +354,7 @@ class Assignment(Wire):
     store: dict[str, Any]
     check_first: bool = False
     run: str = "0"
-    memory_limit: int | None = None
+    memory_limit: Number | None = None
     max_skipped: int = 0
-    inline: dict[str, str] = {}
+    inline: dict[str, Base64] = {}
     inline_bytes: int = 0

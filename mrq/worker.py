@@ -11,6 +11,7 @@ import itertools
 import logging
 import secrets
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -25,14 +26,10 @@ from mrq.inbox import Inbox
 from mrq.membership import PYTHON, Membership
 from mrq.ports import Broker, Delivery, Message, Session
 from mrq.registry import Registry
-from mrq.wire import Assignment, Control, JobRecord, Outcome, Report, TaskMessage, decode
+from mrq.wire import Assignment, Control, JobRecord, Outcome, Report, TaskMessage
 
 log = logging.getLogger(__name__)
 
-UNKNOWN_JOB_PATIENCE = 5.0
-"""Seconds to wait for the record of a job that this worker's ZooKeeper server may not have heard of yet."""
-LOOK_AGAIN = 0.05
-"""Seconds between looks at a record that is not what a task's message says it is."""
 RETRY_DELAY = 1.0
 """Seconds before a task that could not be run here goes back to its queue."""
 REGISTER_EVERY = 1.0
@@ -62,12 +59,14 @@ class _Running:
 
     Attributes:
         task: as it was asked for last.
+        key: its job's.
         loans: what to ack for it.
         received: when it came, on the inbox's clock.
         revoked: whether another attempt has committed it.
     """
 
     task: TaskMessage
+    key: str
     loans: _Loans
     received: float
     revoked: bool = False
@@ -162,35 +161,47 @@ class Worker:
             delivery.reject(requeue=True)
             return
         try:
-            task = decode(TaskMessage, delivery.message.body)
+            task = envelope.read(TaskMessage, delivery.message)
         except BadMessage as error:
-            log.error("a message in %s goes to the dead letters: %s", delivery.queue, error)
-            delivery.reject(requeue=False)
-            return
-        self._consider(task, delivery, self._inbox.now())
+            self._bury(delivery, error)
+        else:
+            self._consider(task, delivery)
 
-    def _consider(self, task: TaskMessage, delivery: Delivery, received: float, waited: float = 0.0) -> None:
+    def _bury(self, delivery: Delivery, error: BadMessage) -> None:
+        log.error("a message in %s goes to the dead letters: %s", delivery.queue, error)
+        delivery.reject(requeue=False)
+
+    def _give_back(self, task: TaskMessage, delivery: Delivery | _Loans, why: object) -> None:
+        log.warning("%s goes back to its queue: %s", task.task_id, why, extra=_fields(task))
+        self._inbox.later(RETRY_DELAY, partial(delivery.reject, requeue=True))
+
+    def _consider(self, task: TaskMessage, delivery: Delivery) -> None:
         """Run a task, unless its job is over, unknown, or owned under a later epoch."""
         try:
             record = self._record(task.job_id, task.phase)
-        except MrqError as error:
-            log.warning("%s goes back to its queue: %s", task.task_id, error, extra=_fields(task))
-            self._inbox.later(RETRY_DELAY, partial(delivery.reject, requeue=True))
+            if record is not None:
+                envelope.check(delivery.message, task.job_id, record.key)
+        except BadMessage as error:  # the message, or the job's record
+            self._bury(delivery, error)
             return
-        if (record is None or _is_behind(record, task.phase)) and waited < UNKNOWN_JOB_PATIENCE:
-            waited += LOOK_AGAIN
-            self._inbox.later(LOOK_AGAIN, partial(self._consider, task, delivery, received, waited))
-        elif record is None or not record.goes_on or task.epoch < record.epoch:
+        except MrqError as error:
+            self._give_back(task, delivery, error)
+            return
+        if record is None or not record.goes_on or task.epoch < record.epoch:
             log.info("%s is dropped: its job or its epoch is over", task.task_id, extra=_fields(task))
             delivery.ack()
+            return
+        new = _Running(task, record.key, _Loans([delivery]), self._inbox.now())
+        if _is_behind(record, task.phase):
+            self._give_back(task, delivery, f"its job's record says {record.state.value}")
         elif record.python != PYTHON:
             message = (
                 f"the functions were pickled by Python {record.python}, worker {self.name} runs {PYTHON}"
             )
             refused = Outcome(kind="refused", type="VersionMismatch", message=message)
-            self._report(_Running(task, _Loans([delivery]), received), refused)
+            self._report(new, refused)
         else:
-            self._start(_Running(task, _Loans([delivery]), received), delivery, record)
+            self._start(new, delivery, record)
 
     def _start(self, new: _Running, delivery: Delivery, record: JobRecord) -> None:
         task = new.task
@@ -245,6 +256,9 @@ class Worker:
         record = self._records.get(job_id)
         if record is None or _is_behind(record, phase):
             held = self._registry.job(job_id, self._record_changed)
+            if held is None or _is_behind(held.record, phase):
+                self._registry.tree.sync()  # this session's server may not have heard of it yet
+                held = self._registry.job(job_id, self._record_changed)
             if held is None:
                 return None
             record = self._records[job_id] = held.record
@@ -274,8 +288,7 @@ class Worker:
         elif running.revoked or self._is_over(task.job_id):
             delivery.ack()
         else:  # not the task's fault: the store is away, or our own helper died
-            log.warning("%s goes back to its queue: %s", task.task_id, outcome.message, extra=_fields(task))
-            self._inbox.later(RETRY_DELAY, partial(delivery.reject, requeue=True))
+            self._give_back(task, delivery, outcome.message)
 
     def _is_over(self, job_id: str) -> bool:
         try:
@@ -311,14 +324,17 @@ class Worker:
             sent=now,
             outcome=outcome,
         )
-        return envelope.report(self._topology, report)
+        return envelope.report(self._topology, report, running.key)
 
     # ------------------------------------------------------------ orders and membership
 
     def _on_control(self, delivery: Delivery) -> None:
         delivery.ack()
         try:
-            order = decode(Control, delivery.message.body)
+            order = envelope.read(Control, delivery.message)
+            running = [one for one in self._running.values() if one.task.job_id == order.job_id]
+            for one in running[:1]:  # of a job that does not run here nothing can be harmed
+                envelope.check(delivery.message, order.job_id, one.key)
         except BadMessage as error:
             log.error("an order is ignored: %s", error)
             return
@@ -326,17 +342,15 @@ class Worker:
             self._forget(order.job_id)
             self._executor.kill(order.job_id)
         elif order.order == "revoke":
-            self._revoke(order.task_id)
+            self._revoke(one for one in running if one.task.task_id == order.task_id)
         else:
-            running = [r for r in self._running.values() if r.task.job_id == order.job_id]
             self._broker.publish([self._report_of(one) for one in running])
 
-    def _revoke(self, task_id: str) -> None:
+    def _revoke(self, committed: Iterable[_Running]) -> None:
         """Give up a task that another attempt has committed."""
-        for running in self._running.values():
-            if running.task.task_id == task_id:
-                running.revoked = True
-                self._executor.kill_task(task_id)
+        for one in committed:
+            one.revoked = True
+            self._executor.kill_task(one.task.task_id)
 
     def _on_session(self, state: Session) -> None:
         if state is Session.LOST:

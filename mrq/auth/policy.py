@@ -127,7 +127,7 @@ class Directory:
             services = {role: str(roles["services"][role]) for role in SERVICES if role in roles["services"]}
             ids = {str(name): tuple(map(str, held)) for name, held in users.items()}
             return cls(str(roles["admin"]), services, ids)
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise BadMessage(f"the nodes {GUARD} and {USERS} can't be read: {error!r}") from None
 
     # ------------------------------------------------------------ ZooKeeper's rights

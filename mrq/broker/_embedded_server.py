@@ -40,6 +40,8 @@ def encode(message: Message) -> Stored:
     Raises:
         TypeError: a header is neither text nor a number.
     """
+    if odd := [name for name, value in message.headers.items() if not isinstance(value, (str, int))]:
+        raise TypeError(f"the header {odd[0]} is neither text nor a number")
     properties = [message.type, message.message_id, message.correlation_id, dict(message.headers)]
     encoded = json.dumps(properties).encode()
     return Stored(
@@ -56,7 +58,7 @@ def dead_letter(stored: Stored, exchange: str, queue: str, reason: str) -> Store
     type_, message_id, correlation_id, headers = json.loads(stored.properties)
     first = {"x-first-death-exchange": stored.exchange, "x-first-death-queue": queue}
     why = {"x-first-death-reason": reason, "x-death-time": int(time.time())}
-    properties = json.dumps([type_, message_id, correlation_id, first | why | headers]).encode()
+    properties = json.dumps([type_, message_id, correlation_id, first | headers | why]).encode()
     return Stored(exchange, stored.routing_key, properties, stored.body)
 
 

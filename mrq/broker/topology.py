@@ -23,8 +23,8 @@ from mrq.ports import Message
 
 MAX_BODY_BYTES = 4096
 """The longest message body: messages carry references, not data; but reports may carry a small result, too."""
-MAX_INLINE_BYTES = MOST_INLINE_BYTES * 4 // 3 + 4
-"""As base64."""
+MAX_REPORT_BYTES = MAX_BODY_BYTES + MOST_INLINE_BYTES * 4 // 3 + 4
+"""Likewise, with a result as base64."""
 
 DEAD_DELIVERIES = 2**31 - 1
 """Of the dead letters: as good as no limit. Looking at one is a delivery, and beyond the limit it would be dropped;
@@ -148,7 +148,7 @@ class Topology:
         names = {exchange.name for exchange in self.exchanges()}
         for message in messages:
             what = f"the {message.type} message {message.message_id}"
-            most = MAX_BODY_BYTES + (MAX_INLINE_BYTES if message.type == "report" else 0)
+            most = MAX_REPORT_BYTES if message.type == "report" else MAX_BODY_BYTES
             if len(message.body) > most:
                 raise BadMessage(
                     f"{what} has {len(message.body)} bytes, more than {most}:"

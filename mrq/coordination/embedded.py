@@ -212,6 +212,11 @@ class EmbeddedCoordination:
             entry = self._find(_Of.CHILDREN, path, watch)
             return sorted(below.rpartition("/")[2] for below in entry.children) if entry else []
 
+    def sync(self) -> None:
+        """Nothing is ever behind here; see `Coordination.sync`."""
+        with self._tree.lock:
+            self._admit("/")
+
     def add_listener(self, listener: Callable[[Session], None]) -> None:
         """Have changes of the session's state told; see `Coordination.add_listener`."""
         with self._tree.lock:

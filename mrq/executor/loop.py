@@ -15,6 +15,9 @@ log = logging.getLogger(__name__)
 
 Callback = Callable[[], None]
 
+_LONGEST_WAIT = 3600.0
+"""Seconds that a selector is asked to wait: it raises OverflowError beyond some weeks."""
+
 
 class Loop:
     """One thread with a selector; it sleeps until something happens or is due.
@@ -95,7 +98,8 @@ class Loop:
     def _patience(self) -> float | None:
         if not self._deadlines:
             return None
-        return max(0.0, min(when for when, _ in self._deadlines.values()) - time.monotonic())
+        wait = min(when for when, _ in self._deadlines.values()) - time.monotonic()
+        return min(max(0.0, wait), _LONGEST_WAIT)
 
     def _keep_deadlines(self) -> None:
         now = time.monotonic()

@@ -245,4 +245,5 @@ def _number(job_id: str) -> str:
 
 def _natural(name: str) -> list[tuple[int, str]]:
     """Order numbers within names by their value: ``2`` before ``10``."""
-    return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", name) if part]
+    parts = re.split(r"([0-9]+)", name)
+    return [(int(part), "") if number % 2 else (-1, part) for number, part in enumerate(parts) if part]

@@ -17,13 +17,15 @@ from pydantic import BaseModel, ConfigDict
 from mrq import envelope
 from mrq.broker.topology import DEAD, Topology
 from mrq.config import Settings
-from mrq.errors import AuthenticationFailed, BadMessage, ConfigurationError, MrqError
+from mrq.errors import AuthenticationFailed, BadMessage, BadSignature, ConfigurationError, MrqError
 from mrq.ports import Broker, Delivery
 from mrq.registry import Registry
-from mrq.wire import JobRecord, TaskMessage, decode
+from mrq.wire import JobRecord, TaskMessage
 
 MOST = 10_000
 """How many letters are looked at."""
+SHOWN = 16 * 1024
+"""How many bytes of a body are shown; ours are shorter, and anybody's may be of any length."""
 
 
 class Letter(BaseModel):
@@ -114,7 +116,9 @@ class DeadLetters:
             for letter, delivery in loans:
                 told[letter.id] = obstacle = self._obstacle(delivery)
                 if not obstacle:
-                    again = envelope.task(self._topology, decode(TaskMessage, delivery.message.body))
+                    key = self._registry.require(letter.job_id).record.key
+                    task = envelope.read(TaskMessage, delivery.message)
+                    again = envelope.task(self._topology, task, key)
                     self._broker.publish([again]).result(self._settings.operation_timeout + 5)
                     delivery.ack()
         return told
@@ -172,12 +176,16 @@ class DeadLetters:
     def _obstacle(self, delivery: Delivery) -> str:
         """Return why a letter is not to be published again, or nothing."""
         try:
-            task = decode(TaskMessage, delivery.message.body)
+            task = envelope.read(TaskMessage, delivery.message)
         except BadMessage as error:
             return f"it can't be read: {error}"
         record = self._job(task.job_id)
         if record is None:
             return f"{task.job_id} is not there (any more)"
+        try:
+            envelope.check(delivery.message, record.job_id, record.key)
+        except BadSignature as error:
+            return f"no master wrote it: {error}"
         state, has = record.state, f"{task.job_id} is at epoch {record.epoch}"
         reasons = [
             (state.ended, f"{task.job_id} has ended: {state.value}"),
@@ -206,13 +214,14 @@ class DeadLetters:
 def _letter(delivery: Delivery) -> Letter:
     message = delivery.message
     headers = message.headers
+    died = headers.get("x-death-time")
     known: dict[str, Any] = {
         "queue": str(headers.get("x-first-death-queue", "")),
         "reason": str(headers.get("x-first-death-reason", "")),
-        "at": float(headers.get("x-death-time", 0)),
+        "at": died if isinstance(died, int) else 0.0,
     }
     try:
-        task = decode(TaskMessage, message.body)
+        task = envelope.read(TaskMessage, message)
     except BadMessage:
         digest = hashlib.blake2b(message.body, digest_size=5).hexdigest()
         return Letter(id=f"bad-{digest}", **known)
@@ -227,6 +236,9 @@ def _letter(delivery: Delivery) -> Letter:
 
 def _shown(body: bytes) -> Any:
     try:
-        return json.loads(body)
-    except ValueError:
-        return body.decode("utf-8", "backslashreplace")
+        if len(body) <= SHOWN:
+            return json.loads(body)
+    except (ValueError, RecursionError):
+        pass
+    rest = f" … and {len(body) - SHOWN:,} bytes more" if len(body) > SHOWN else ""
+    return body[:SHOWN].decode("utf-8", "backslashreplace") + rest

@@ -165,7 +165,9 @@ class Judge(logging.Handler):
         """A process publishes."""
         if self.world.telling:
             where = message.exchange.rpartition(".")[2]
-            detail = " ".join(f"{key} {value}" for key, value in message.headers.items() if key != "worker")
+            detail = " ".join(
+                f"{key} {message.headers[key]}" for key in ("epoch", "attempt") if key in message.headers
+            )
             body = message.body.decode()
             extra = ""
             if message.type == "report":

@@ -33,6 +33,7 @@ from mrq.ports import Session
 from mrq.registry import Held, Registry
 from mrq.segment import SegmentReader
 from tests.sim.schedule import run
+from tests.sim.tree import SimSession
 
 MOST_SEEDS = 3000
 """Within so many seeds each mutation must be caught."""
@@ -87,22 +88,28 @@ _consider = mrq.worker.Worker._consider
 _start = mrq.worker.Worker._start
 
 
+def _taken(self: Any, task: Any, delivery: Any, record: Any) -> None:
+    """Start a task whatever its record says."""
+    new = mrq.worker._Running(task, record.key, mrq.worker._Loans([delivery]), self._inbox.now())
+    self._start(new, delivery, record)
+
+
 @mutation("no-epoch-check", "The worker runs tasks of epochs that are over", (mrq.worker.Worker, "_consider"))
-def _any_epoch(self: Any, task: Any, delivery: Any, waited: float) -> None:
+def _any_epoch(self: Any, task: Any, delivery: Any) -> None:
     record = self._record
     try:
         known = record(task.job_id)
     except mrq.worker.MrqError:
         known = None
     if known is not None and known.epoch > task.epoch and not known.state.ended:
-        self._start(task, delivery, known)
+        _taken(self, task, delivery, known)
     else:
-        _consider(self, task, delivery, waited)
+        _consider(self, task, delivery)
 
 
 @mutation("ack-first", "The worker acks a task when it starts it", (mrq.worker.Worker, "_start"))
-def _ack_at_start(self: Any, task: Any, delivery: Any, record: Any) -> None:
-    _start(self, task, delivery, record)
+def _ack_at_start(self: Any, new: Any, delivery: Any, record: Any) -> None:
+    _start(self, new, delivery, record)
     delivery.ack()
 
 
@@ -111,9 +118,9 @@ def _ack_at_start(self: Any, task: Any, delivery: Any, record: Any) -> None:
     "The worker acks without waiting for the report's confirm",
     (mrq.worker.Worker, "_report"),
 )
-def _ack_beside(self: Any, task: Any, outcome: Any, delivery: Any) -> None:
-    delivery.ack()
-    self._broker.publish([mrq.envelope.report(self._topology, self._report_of(task, outcome))])
+def _ack_beside(self: Any, running: Any, outcome: Any) -> None:
+    running.loans.ack()
+    self._broker.publish([self._report_of(running, outcome)])
 
 
 @mutation(
@@ -138,12 +145,12 @@ _on_outcome = mrq.worker.Worker._on_outcome
     "The worker ignores that a job was cancelled or has ended",
     (mrq.worker.Worker, "_consider"),
 )
-def _run_all(self: Any, task: Any, delivery: Any, waited: float) -> None:
+def _run_all(self: Any, task: Any, delivery: Any) -> None:
     known = self._records.get(task.job_id)
     if known is not None and (known.state.ended or known.cancel_requested):
-        self._start(task, delivery, known)
+        _taken(self, task, delivery, known)
     else:
-        _consider(self, task, delivery, waited)
+        _consider(self, task, delivery)
 
 
 @mutation(
@@ -155,6 +162,15 @@ def _blame(self: Any, ran: Any, outcome: Any) -> None:
     if outcome.kind == "killed" and not self._is_over(ran.job_id):
         outcome = outcome.model_copy(update={"kind": "crashed"})
     _on_outcome(self, ran, outcome)
+
+
+@mutation(
+    "no-sync",
+    "The worker drops the task of a job that its server has not heard of yet",
+    (SimSession, "sync"),
+)
+def _no_sync(self: Any) -> None:
+    return
 
 
 # ---------------------------------------------------------------- the master

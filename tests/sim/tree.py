@@ -211,6 +211,10 @@ class SimSession:
 
         return self._ask(path, act)
 
+    def sync(self) -> None:
+        """See `mrq.ports.Coordination`."""
+        self._ask("/", lambda: self._see(self.tree.zxid))
+
     def add_listener(self, listener: Callable[[Session], None]) -> None:
         """See `mrq.ports.Coordination`."""
         self._listeners.append(listener)

@@ -75,7 +75,7 @@ SAMPLES: list[Wire] = [
     Manifest(job_id="job_7", results=[ManifestEntry(length=1, digest="ab", records=2)]),
     Assignment(
         task=TASK,
-        key="ab",
+        key="ab" * 32,
         n_map=1,
         n_reduce=1,
         input_length=0,

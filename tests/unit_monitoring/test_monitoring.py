@@ -26,7 +26,7 @@ from mrq.wire import (
     TaskRow,
 )
 
-KEY = "5ec2e7"
+KEY = "5ec2e75e" * 8
 
 
 def _record(job_id: str, **changes: object) -> JobRecord:

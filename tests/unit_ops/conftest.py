@@ -27,6 +27,8 @@ class Parts:
         folder: for the store.
     """
 
+    key = "5ec2e75e" * 8
+
     def __init__(self, folder: Path) -> None:
         self.settings = Settings(operation_timeout=2.0, rabbitmq_management_url=None)
         self.tree = EmbeddedTree()
@@ -40,7 +42,7 @@ class Parts:
     def add_job(self, number: int = 0, state: JobState = JobState.MAP, **more: Any) -> JobRecord:
         """Have a job with its files."""
         fields: dict[str, Any] = {
-            "job_id": f"job_{number}", "key": "5e", "n_map": 4, "n_reduce": 2, "python": PYTHON,
+            "job_id": f"job_{number}", "key": self.key, "n_map": 4, "n_reduce": 2, "python": PYTHON,
             "mrq": mrq.__version__, "state": state, "epoch": 7, "submitted_at": time.time(), "client": "c-1",
         }  # fmt: skip
         record = JobRecord(**(fields | more))

@@ -36,7 +36,7 @@ def on_parts(parts: Parts, monkeypatch: pytest.MonkeyPatch) -> Parts:
 
 def kill(parts: Parts) -> str:
     task = TaskMessage(job_id="job_0", phase=Phase.MAP, index=3, epoch=7, attempt=0)
-    parts.broker.publish([envelope.task(parts.topology, task)]).result(5)
+    parts.broker.publish([envelope.task(parts.topology, task, parts.key)]).result(5)
     parts.broker.borrow(parts.topology.queue("map"), 1)[0].reject(requeue=False)
     return "job_0/map/3@7.0"
 

@@ -17,11 +17,13 @@ if TYPE_CHECKING:
     from tests.unit_ops.conftest import Parts
 
 
-def kill(parts: Parts, *, body: bytes | None = None, job: int = 0, index: int = 3, **more: Any) -> str:
+def kill(
+    parts: Parts, *, body: bytes | None = None, key: str = "", job: int = 0, index: int = 3, **more: Any
+) -> str:
     """Have a task message rejected; return its id."""
     fields: dict[str, Any] = {"phase": Phase.MAP, "epoch": 7, "attempt": 1}
     task = TaskMessage(job_id=f"job_{job}", index=index, **(fields | more))
-    message = envelope.task(parts.topology, task)
+    message = envelope.task(parts.topology, task, key or parts.key)
     if body is not None:
         message = Message(parts.topology.tasks, "map.job_0", "task", body)
     parts.broker.publish([message]).result(5)
@@ -71,8 +73,9 @@ def test_replay_publishes_the_task_again(parts: Parts, letters: DeadLetters) -> 
     assert letters.replay(name) == {name: ""}
     assert depth(parts, "dead") == 0
     (again,) = parts.broker.borrow(parts.topology.queue("map"), 10)
-    assert again.message.headers == {"epoch": 7, "attempt": 1}
+    assert (again.message.headers["epoch"], again.message.headers["attempt"]) == (7, 1)
     assert again.message.message_id == "job_0/map/3"
+    envelope.check(again.message, "job_0", parts.key)
 
 
 @pytest.mark.parametrize(

@@ -251,11 +251,11 @@ def test_a_queue_that_nobody_consumes_is_named(parts: Parts) -> None:
 def test_dead_letters_are_named(healthy: Parts) -> None:
     """With the command to look at them."""
     body = TaskMessage(job_id="job_0", phase=Phase.MAP, index=0, epoch=1, attempt=0)
-    dead = envelope.task(healthy.topology, body)
+    dead = envelope.task(healthy.topology, body, healthy.key)
     letter = type(dead)(healthy.topology.dead_letters, dead.routing_key, dead.type, dead.body)
     healthy.broker.publish([letter]).result(5)
     assert only(diagnose(healthy)) == (
-        "warning", healthy.topology.queue("dead"), "1 dead letters: workers died of them, or could not read them",
+        "warning", healthy.topology.queue("dead"), "1 dead letters: workers died of them, or refused them",
     )  # fmt: skip
     assert diagnose(healthy).findings[0].do == "mrq dlq list"
 

@@ -143,5 +143,5 @@ def test_an_unknown_job_is_an_error(parts: Parts) -> None:
 
 def test_no_story_holds_the_jobs_key(parts: Parts) -> None:
     """It may be shown to anyone."""
-    record = parts.add_job(0, key="5ec2e75ec2e7")
+    record = parts.add_job(0)
     assert record.key not in tell(parts).model_dump_json()

@@ -36,7 +36,7 @@ def add(registry: Registry, store: FolderStore, number: int, state: JobState, en
     """Have a job with a file."""
     job_id, now = f"job_{number}", time.time()
     record = JobRecord(
-        job_id=job_id, key="5e", n_map=1, n_reduce=1, python="3.11", mrq="0", state=state,
+        job_id=job_id, key="5e" * 32, n_map=1, n_reduce=1, python="3.11", mrq="0", state=state,
         submitted_at=now - 30 * DAY, ended_at=now - ended_ago if state.ended else 0.0,
     )  # fmt: skip
     registry.submit(record)

@@ -25,26 +25,44 @@ Binding = tuple[str, str]
 
 
 def decode(method: Any, properties: pika.BasicProperties, body: bytes) -> tuple[Message, int]:
-    """Return a delivered message and how often it was delivered before."""
-    headers: Mapping[str, Any] = properties.headers or {}
+    """Return a delivered message and how often it was delivered before.
+
+    Whoever published it chose its properties: what is of another kind than ours counts for nothing.
+    """
+    headers: Mapping[Any, Any] = properties.headers or {}
     kept = {name: value for name, value in headers.items() if _for_people(name, value)}
-    if deaths := headers.get("x-death"):  # the last one comes first; its time is UTC
-        kept["x-death-time"] = calendar.timegm(deaths[0]["time"].utctimetuple())
+    if died := _time_of_death(headers.get("x-death")):
+        kept["x-death-time"] = died
     message = Message(
-        exchange=method.exchange,
-        routing_key=method.routing_key,
-        type=properties.type or "",
+        exchange=_text(method.exchange),
+        routing_key=_text(method.routing_key),
+        type=_text(properties.type),
         body=body,
-        message_id=properties.message_id or "",
-        correlation_id=properties.correlation_id or "",
+        message_id=_text(properties.message_id),
+        correlation_id=_text(properties.correlation_id),
         headers=kept,
     )
-    return message, int(headers.get("x-delivery-count") or 0)
+    count = headers.get("x-delivery-count")
+    return message, count if isinstance(count, int) else 0
 
 
-def _for_people(name: str, value: Any) -> bool:
-    mine = not name.startswith("x-") or name.startswith("x-first-death-")
-    return mine and isinstance(value, (str, int))
+def _for_people(name: Any, value: Any) -> bool:
+    if not isinstance(name, str) or not isinstance(value, (str, int)):
+        return False
+    return not name.startswith("x-") or name.startswith("x-first-death-")
+
+
+def _text(value: str | bytes | None) -> str:
+    """Return a short string; pika leaves as bytes what is no UTF-8."""
+    return value.decode(errors="replace") if isinstance(value, bytes) else value or ""
+
+
+def _time_of_death(deaths: Any) -> int:
+    """Return when RabbitMQ says that a message died, in seconds since the epoch, or 0."""
+    try:
+        return calendar.timegm(deaths[0]["time"].utctimetuple())  # the last one comes first; its time is UTC
+    except (AttributeError, LookupError, OverflowError, TypeError, ValueError):
+        return 0
 
 
 def _finish(done: Future[None], *_: Any) -> None:

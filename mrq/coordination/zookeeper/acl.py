@@ -60,7 +60,7 @@ def decode_rights(data: bytes) -> dict[str, str]:
     try:
         rights = json.loads(data)
         return {str(who): _known(letters) for who, letters in rights.items()}
-    except (ValueError, AttributeError, TypeError) as error:
+    except (ValueError, AttributeError, TypeError, RecursionError) as error:
         raise BadMessage(f"a template of rights below {GUARD} can't be read: {error}") from None
 
 

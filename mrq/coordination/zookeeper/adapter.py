@@ -116,6 +116,11 @@ class ZooKeeperCoordination:
         """List a node's children; see `Coordination.children`."""
         return sorted(self._read(path, watch, self._client.get_children_async) or ())
 
+    def sync(self) -> None:
+        """Wait for this session's server to have caught up with the leader; see `Coordination.sync`."""
+        root = self._full("/")
+        self._session.run("/", lambda call: call.answer(self._client.sync_async(root)))
+
     def add_listener(self, listener: Callable[[Session], None]) -> None:
         """Have changes of the session's state told; see `Coordination.add_listener`."""
         self._session.add_listener(listener)

@@ -37,7 +37,7 @@ def dead_letters(patient: Patient) -> Iterator[Finding]:
     if number:
         yield warning(
             patient.topology.queue(DEAD),
-            f"{number} dead letters: workers died of them, or could not read them",
+            f"{number} dead letters: workers died of them, or refused them",
             "mrq dlq list",
         )
 
