@@ -175,7 +175,7 @@ def report(
 def record(**more: Any) -> JobRecord:
     fields: dict[str, Any] = {
         "job_id": "job_0",
-        "key": "5e",
+        "key": "5e" * 32,
         "n_map": 2,
         "n_reduce": 1,
         "python": "3",

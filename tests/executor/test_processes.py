@@ -79,15 +79,16 @@ def test_killing_a_job_leaves_its_sibling_unhurt(bench: Bench, tmp_path: Path) -
             time.sleep(0.01)
         return []
 
-    bench.job(lambda xs: _leave_children(xs, file), "doomed")
-    bench.job(waits, "sibling")
-    for job_id in ("doomed", "sibling", "doomed"):
+    doomed, sibling = "job_1", "job_2"
+    bench.job(lambda xs: _leave_children(xs, file), doomed)
+    bench.job(waits, sibling)
+    for job_id in (doomed, sibling, doomed):
         bench.start(job_id)
-    assert [task.job_id for task in bench.executor.running()] == ["doomed", "sibling", "doomed"]
+    assert [task.job_id for task in bench.executor.running()] == [doomed, sibling, doomed]
     numbers = _numbers(file)
-    bench.executor.kill("doomed")
+    bench.executor.kill(doomed)
     killed = [bench.outcome(), bench.outcome()]
-    assert [(job_id, outcome.kind) for job_id, outcome in killed] == [("doomed", "killed")] * 2
+    assert [(job_id, outcome.kind) for job_id, outcome in killed] == [(doomed, "killed")] * 2
     for pid in numbers:
         until(lambda pid=pid: not _alive(pid), "the end of the killed job's processes")
     go_on.touch()
