@@ -512,3 +512,11 @@ def test_a_watch_that_is_set_again_ends_at_the_newest_state(
             two.set("/node", b"%d" % number)
         following.result(PATIENCE)
     assert seen == sorted(seen)
+
+
+def test_a_session_that_syncs_has_what_others_wrote_before(one: Coordination, two: Coordination) -> None:
+    """Without it a read may lag, as long as its server does; with it none does."""
+    for number in range(50):
+        two.create(f"/{number}", b"x")
+        one.sync()
+        assert one.get(f"/{number}") is not None

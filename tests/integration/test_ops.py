@@ -152,8 +152,9 @@ def test_dead_letters_are_looked_at_replayed_and_dropped(
 def _message(opened: dict[str, Any], broker: RabbitMQBroker) -> Any:
     from mrq.ports import Message
 
-    body = json.dumps(opened["body"]).encode()
-    return Message(broker.topology.dead_letters, opened["routing_key"], "task", body)
+    body = json.dumps(opened["body"], separators=(",", ":")).encode()  # as it was, for its signature
+    headers = {"signature": opened["headers"]["signature"]}
+    return Message(broker.topology.dead_letters, opened["routing_key"], "task", body, headers=headers)
 
 
 def test_a_task_is_replayed_without_a_trace(start: Start, capfd: pytest.CaptureFixture[str]) -> None:
