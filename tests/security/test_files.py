@@ -89,7 +89,9 @@ class Ended:
 @pytest.fixture(scope="module")
 def ended(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ended]:
     folder = tmp_path_factory.mktemp("store")
-    with mrq.EmbeddedCluster(n_workers=2, folder=folder) as cluster:
+    with mrq.EmbeddedCluster(
+        n_workers=2, folder=folder, settings=mrq.Settings.load(inline_bytes=0)
+    ) as cluster:
         yield Ended(cluster, folder)
 
 
@@ -264,7 +266,9 @@ PHASE_OF = {"map_results/0": Phase.MAP, "shuffle_results/0": Phase.SHUFFLE, "red
 
 @pytest.fixture
 def live(tmp_path: Path) -> Iterator[Live]:
-    with mrq.EmbeddedCluster(n_workers=2, folder=tmp_path / "store") as cluster:
+    with mrq.EmbeddedCluster(
+        n_workers=2, folder=tmp_path / "store", settings=mrq.Settings.load(inline_bytes=0)
+    ) as cluster:
         yield Live(cluster, tmp_path / "store", Gate(tmp_path))
 
 
