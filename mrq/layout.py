@@ -3,7 +3,7 @@
 jobs/job_7/
 code                        the two functions (sealed cloudpickle)
 input                       all splits (segment, one partition a split)
-attempts/map-3-<epoch>-<n>-<run>  being written; never read by others
+attempts/map-3-<epoch>-<n>-<run>  being written; never read by others (nor are attempts/code and attempts/input)
 map_results/3               committed: a segment of n_reduce partitions
 shuffle_results/0           committed: one partition of (key, [values])
 reduce_results/0            committed: one partition of (key, y)
@@ -39,6 +39,12 @@ def input_file(job_id: str) -> str:
 def attempts(job_id: str) -> str:
     """The folder of what is being written."""
     return f"{folder(job_id)}/attempts"
+
+
+def upload(path: str) -> str:
+    """Where one of a job's own files is while it is being written: beside the attempts, for it is one."""
+    job, _, name = path.rpartition("/")
+    return f"{job}/attempts/{name}"
 
 
 def attempt(task: TaskMessage, run: str) -> str:

@@ -17,7 +17,7 @@ from mrq import code, layout
 from mrq.blob import Signer, new_key
 from mrq.config import Settings
 from mrq.core.model import PHASES
-from mrq.errors import ConfigurationError, MrqError, SessionLost, Unavailable, VersionMismatch
+from mrq.errors import ConfigurationError, MrqError, SessionLost, StoreError, Unavailable, VersionMismatch
 from mrq.inline import InlineStore, to_text
 from mrq.inputs import InputSummary, write_input
 from mrq.membership import PYTHON
@@ -174,20 +174,22 @@ class Submitter:
         job_id = signer.job_id
         files = InlineStore(self._store, {}, self._settings.inline_bytes)
         sealed = signer.seal("code", "", packed)
-        others = [self._pool.submit(files.write, layout.code(job_id), sealed)]
+        others = [self._pool.submit(_write_code, files, layout.code(job_id), sealed)]
         others += [self._pool.submit(self._make, layout.attempts(job_id))]
+        path = layout.input_file(job_id)
         try:
             with code.by_value():
                 summary = write_input(
                     files,
-                    layout.input_file(job_id),
+                    layout.upload(path),
                     data,
                     n_splits,
                     signer,
                     split_bytes=self._settings.split_bytes,
                     frame_bytes=self._settings.frame_bytes,
                 )
-            if layout.input_file(job_id) not in files.files:  # nor will the results be small
+            _commit(files, path)
+            if path not in files.files:  # nor will the results be small
                 others += [self._pool.submit(self._make, layout.results(job_id, phase)) for phase in PHASES]
             return summary, files.files
         finally:
@@ -195,9 +197,8 @@ class Submitter:
             for other in others:
                 other.result()
 
-    def _make(self, folder: str) -> int:
+    def _make(self, folder: str) -> None:
         self._store.make_dirs(folder)
-        return 0
 
     def _discard(self, job_id: str) -> None:
         """Remove what a submission that failed has left, if the store lets us."""
@@ -206,6 +207,21 @@ class Submitter:
                 self._store.delete(layout.folder(job_id))
         except MrqError as error:
             log.warning("files of %s may be left over: %s", job_id, error)
+
+
+def _write_code(files: Store, path: str, sealed: bytes) -> None:
+    files.write(layout.upload(path), sealed)
+    _commit(files, path)
+
+
+def _commit(files: Store, path: str) -> None:
+    """Put a file that was written where the job's tasks look.
+
+    A write that was cut off is done again; should the first one arrive later all the same, and in part, it finds its
+    file gone from there, and spoils nothing that is in use.
+    """
+    if not files.rename(layout.upload(path), path):
+        raise StoreError(f"{path} is there already, though nobody else has that job's number")
 
 
 def check_functions(map_func: object, reduce_func: object) -> None:
