@@ -269,3 +269,10 @@ def test_a_cancelled_job_may_be_cleared_at_once(tmp_path: Path) -> None:
         assert future.cancel()
         assert cluster.clear(future.job_id) == [future.job_id]
         assert cluster.jobs() == []
+
+
+def test_a_timeout_may_be_of_any_length(cluster: mrq.EmbeddedCluster) -> None:
+    """Longer than a selector waits, and infinite: no worker's thread ends of it."""
+    for seconds in (1e10, float("inf")):
+        future = cluster.mapreduce(DATA, count_characters, add_up, 2, task_timeout=seconds)
+        assert future.result(60) == plain(DATA, count_characters, add_up)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import struct
 from collections.abc import Mapping
 from types import SimpleNamespace
 from typing import Any
@@ -12,6 +14,7 @@ import pytest
 from mrq import envelope
 from mrq.blob import new_key
 from mrq.broker.rabbitmq.consumer import decode as decode_delivery
+from mrq.broker.rabbitmq.frames import read_frame
 from mrq.broker.topology import MAX_BODY_BYTES, Topology
 from mrq.core.model import JobState, Phase, TaskState
 from mrq.errors import BadMessage, BadSignature
@@ -196,3 +199,39 @@ def test_the_fuzzer_writes_what_it_is_told() -> None:
     from tests.security import fuzz
 
     assert fuzz._text({"a": [Raw("NaN"), 1, "ö"], "b": {}}) == b'{"a":[NaN,1,"\\u00f6"],"b":{}}'
+
+
+def header_frame(table: bytes) -> bytes:
+    """The frame that RabbitMQ sends before a body of 7 bytes, with a table of headers as it is."""
+    body = struct.pack(">HHQHL", 60, 0, 7, 1 << 13, len(table)) + table
+    return struct.pack(">BHL", 2, 5, len(body)) + body + b"\xce"
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        b"T" + b"\xff" * 8,
+        b"T" + struct.pack(">Q", 2**62),
+        b"d" + struct.pack(">d", math.nan),
+        b"f" + struct.pack(">f", math.inf),
+    ],
+)
+def test_headers_that_pika_cannot_read_are_none(value: bytes) -> None:
+    """A time beyond all calendars, and what is no number: the connection goes on, and what follows is read."""
+    frame = header_frame(b"\x01t" + value)
+    with pytest.raises((ArithmeticError, OSError, ValueError)):
+        pika.frame.decode_frame(frame)
+    taken, header = read_frame(frame + b"more")
+    assert (taken, header.channel_number, header.body_size, header.properties.headers) == (
+        len(frame),
+        5,
+        7,
+        None,
+    )
+    assert read_frame(frame[:-1]) == (0, None)
+
+
+def test_headers_that_pika_can_read_are_read() -> None:
+    """As ever."""
+    _, header = read_frame(header_frame(b"\x01tI\0\0\0\x07"))
+    assert header.properties.headers == {"t": 7}

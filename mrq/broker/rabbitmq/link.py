@@ -10,10 +10,10 @@ from functools import partial
 from typing import Any
 
 import pika
-from pika.adapters.select_connection import SelectConnection
 from pika.exceptions import ProbableAccessDeniedError, ProbableAuthenticationError
 
 from mrq.broker.rabbitmq.declare import Declaration
+from mrq.broker.rabbitmq.frames import Connection
 from mrq.broker.rabbitmq.loop import Backoff, IOThread, guarded
 from mrq.broker.topology import Topology
 from mrq.config import Settings, split_address
@@ -55,17 +55,17 @@ class Link:
         self._told = ""
         self._backoff = Backoff()
         self._closing = False
-        self._up: list[Callable[[SelectConnection], None]] = []
+        self._up: list[Callable[[Connection], None]] = []
         self._down: list[Callable[[], None]] = []
         self._unblocked: list[Callable[[], None]] = []
-        self._waiting: list[Callable[[SelectConnection], None]] = []
+        self._waiting: list[Callable[[Connection], None]] = []
         self._closed: Callable[[], None] | None = None
         self.started: Future[None] = Future()
         self.ready = False
         self.blocked: str | None = None
         self.last_error: Exception | None = None
 
-    def add_listeners(self, up: Callable[[SelectConnection], None], down: Callable[[], None]) -> None:
+    def add_listeners(self, up: Callable[[Connection], None], down: Callable[[], None]) -> None:
         """Have ``up(connection)`` and ``down()`` called whenever the link comes and goes."""
         self._up.append(up)
         self._down.append(down)
@@ -74,7 +74,7 @@ class Link:
         """Have ``unblocked()`` called when the broker takes messages again."""
         self._unblocked.append(unblocked)
 
-    def when_ready(self, function: Callable[[SelectConnection], None]) -> None:
+    def when_ready(self, function: Callable[[Connection], None]) -> None:
         """Call a function with the connection now, or once, when the link is up."""
         connection = self.usable()
         if connection is not None:
@@ -93,7 +93,7 @@ class Link:
         else:
             Declaration(connection, self._topology, done)
 
-    def usable(self) -> SelectConnection | None:
+    def usable(self) -> Connection | None:
         """Return the connection if it is open and the topology declared."""
         connection = self._connection
         # pika closes the channels of a lost connection before it tells of the loss.
@@ -124,7 +124,7 @@ class Link:
         address, target = self._hosts[self._attempt % len(self._hosts)]
         self._attempt += 1
         try:
-            self._connection = SelectConnection(
+            self._connection = Connection(
                 target,
                 on_open_callback=guarded(self._opened),
                 on_open_error_callback=guarded(partial(self._not_opened, address)),
@@ -152,7 +152,7 @@ class Link:
         if not self.started.done():
             self.started.set_exception(error)
 
-    def _opened(self, connection: SelectConnection) -> None:
+    def _opened(self, connection: Connection) -> None:
         if self._closing:
             connection.close()
             return
@@ -198,7 +198,7 @@ class Link:
         for listener in self._unblocked:
             guarded(listener)()
 
-    def _lost(self, connection: SelectConnection, reason: Exception) -> None:
+    def _lost(self, connection: Connection, reason: Exception) -> None:
         if connection is not self._connection:
             return
         self._connection, self.ready, self.blocked = None, False, None
