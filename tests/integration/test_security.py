@@ -235,11 +235,11 @@ def ask(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 def test_nodes_that_hold_anything_are_left_alone_and_named(start: Start, tmp_path: Path) -> None:
-    """Three hundred of jobs, and of members, in every way that a good one can be damaged; and one of a megabyte."""
+    """Two hundred of jobs, and some of members, in every way that a good one can be damaged; and one of a megabyte."""
     cluster = start(n_masters=1, n_workers=2)
     tree, fuzzer = cluster.registry.tree, Fuzzer(6)
     with good_job(cluster, Gate(tmp_path)) as record:
-        names = [f"job_{7000 + number}" for number in range(300)]
+        names = [f"job_{7000 + number}" for number in range(200)]
         for name in names:
             other = record.model_copy(update={"job_id": name, "state": JobState.COMPLETED})
             tree.create(f"/jobs/{name}", fuzzer.damaged(other.encode()))
