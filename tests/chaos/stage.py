@@ -130,14 +130,14 @@ class Stage:
             del self.cluster.processes[name]
         self._retire(name)
 
-    def children_of(self, name: str) -> list[int]:
-        """Return the processes that one of them has started."""
-        pid = self.cluster.processes[name].pid
-        found = []
-        for children in Path(f"/proc/{pid}/task").glob("*/children"):  # each thread has its own
-            with suppress(OSError):
-                found += [int(word) for word in children.read_text().split()]
-        return sorted(found)
+    def helpers(self, name: str) -> list[int]:
+        """Return the processes that a worker has started, which fork the children that run tasks."""
+        return started_by(self.cluster.processes[name].pid)
+
+    def children(self) -> set[int]:
+        """Return the processes of all workers that run tasks, or could."""
+        helpers = [helper for name in self.alive("worker") for helper in self.helpers(name)]
+        return {child for helper in helpers for child in started_by(helper)}
 
     def end_session(self, name: str) -> None:
         """Be the session of a master or worker, or of the client, in its place, and close it.
@@ -182,11 +182,12 @@ class Stage:
 
     # ------------------------------------------------------------ the servers
 
-    def pid(self, service: str) -> int:
-        """Return a server's process, 0 when it does not run."""
+    def signal(self, service: str, number: int) -> None:
+        """Send a server a signal, if it runs; its pid may be another's by now, unless it began at the same time."""
         with suppress(OSError, ValueError):
-            return int((self.servers.folder / service / "pid").read_text().split()[0])
-        return 0
+            pid, began = (self.servers.folder / service / "pid").read_text().split()
+            if Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19] == began:
+                os.kill(int(pid), number)
 
     def zookeeper_leader(self) -> str:
         """Return the service that leads the ensemble."""
@@ -225,6 +226,15 @@ class Stage:
         """See `tests.chaos.traces.Places`; the last ones are last."""
         found = [(path.stat().st_mtime, path.name) for path in Path(traces.folder).iterdir()]
         return [name for _, name in sorted(found)]
+
+
+def started_by(pid: int) -> list[int]:
+    """Return a process's children."""
+    found = []
+    for children in Path(f"/proc/{pid}/task").glob("*/children"):  # each thread has its own
+        with suppress(OSError):
+            found += [int(word) for word in children.read_text().split()]
+    return sorted(found)
 
 
 def run(words: list[str], environment: dict[str, str]) -> None:

@@ -62,7 +62,7 @@ def kill_child(stage: Stage, traffic: Traffic, draw: Random) -> Iterator[None]:
     """The third crash of one task would be the task's fault, so no job is hit more than twice."""
     for run in traffic.in_flight():
         pids = [int(name.split(".")[1]) for name in stage.left(run.work.traces)]
-        alive = [pid for pid in pids if is_python(pid)]
+        alive = [pid for pid in pids if pid in stage.children()]
         if alive and stage.children_killed[run.future.job_id] < 2:
             stage.children_killed[run.future.job_id] += 1
             with suppress(ProcessLookupError):
@@ -72,19 +72,11 @@ def kill_child(stage: Stage, traffic: Traffic, draw: Random) -> Iterator[None]:
 
 
 def kill_helper(stage: Stage, traffic: Traffic, draw: Random) -> Iterator[None]:
-    helpers = stage.children_of(draw.choice(stage.alive("worker")))
+    helpers = stage.helpers(draw.choice(stage.alive("worker")))
     for pid in helpers[:1]:  # a worker that has just begun has none
         with suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
     yield
-
-
-def is_python(pid: int) -> bool:
-    """Whether a process that we knew still runs."""
-    try:
-        return b"python" in Path(f"/proc/{pid}/cmdline").read_bytes()
-    except OSError:
-        return False
 
 
 # ------------------------------------------------------------ the network
@@ -202,11 +194,11 @@ def leader(number: int) -> Strike:
 
 def signalled(stage: Stage, names: list[str], number: int) -> Iterator[None]:
     for name in names:
-        os.kill(stage.pid(name), number)
+        stage.signal(name, number)
     yield
     if number == signal.SIGSTOP:
         for name in names:
-            os.kill(stage.pid(name), signal.SIGCONT)
+            stage.signal(name, signal.SIGCONT)
     stage.servers.up(*names)
 
 
