@@ -55,6 +55,7 @@ class Claims:
         self._ours: Collection[str] = ()
         self.ended: set[str] = set()
         self.others: dict[str, int] = {}
+        self._unanswered: set[str] = set()
 
     def look(self, ours: Collection[str]) -> set[str]:
         """See what jobs there are, and try for those that may be free; return all."""
@@ -95,6 +96,7 @@ class Claims:
             self._unreadable[job_id] = str(error)
             return
         if held is None or held.record.state.ended:
+            self._give_back(job_id)
             self.ended.add(job_id)
             self.others.pop(job_id, None)
             if held is None:
@@ -103,10 +105,18 @@ class Claims:
         if self._registry.owner(job_id, self._owner_changed) not in (None, self._master):
             self.others[job_id] = held.record.priority
             return  # if we are its owner without knowing, the reply to an earlier claim was lost
+        self._unanswered.add(job_id)
         epoch = self._registry.claim(job_id, self._master)
+        self._unanswered.discard(job_id)
         if epoch is not None:
             self.others.pop(job_id, None)
             self._taken(job_id, epoch)
+
+    def _give_back(self, job_id: str) -> None:
+        """Let go of a job that ended while the reply to our claim was lost."""
+        if job_id in self._unanswered:
+            self._registry.release(job_id)
+            self._unanswered.discard(job_id)
 
     def _safely(self, call: Callable[[], None]) -> None:
         try:
