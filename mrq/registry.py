@@ -300,7 +300,7 @@ def _number(job_id: str) -> tuple[int, str]:
 
 def _last(node: Node) -> int:
     text = node.data.decode(errors="replace")
-    if not _NUMBER.fullmatch(text):
+    if text != "-1" and not _NUMBER.fullmatch(text):  # -1: none was given out yet
         raise BadMessage(
             "the znode /ids/jobs holds no number: write the greatest number that a job ever had into it"
         )

@@ -152,6 +152,7 @@ class SimSession:
         self._suspended = False
         self._expired = False
         self._ended = False
+        self._closed = False
         tree.sessions.append(self)
 
     def _new_number(self) -> int:
@@ -221,7 +222,7 @@ class SimSession:
 
     def close(self) -> None:
         """End at once."""
-        self._ended = True
+        self._ended = self._closed = True
         if self in self.tree.sessions:
             self.tree.sessions.remove(self)
         self.tree.end_session(self.number)
@@ -344,6 +345,8 @@ class SimSession:
 
     def _served(self, number: int, path: str, act: Callable[[], T], writes: bool) -> T:
         self._same(number, path)
+        if self._closed:  # what comes after its session was closed is refused
+            raise SessionLost(f"the session was closed before {path} was asked for")
         if writes:
             try:
                 return act()

@@ -96,6 +96,13 @@ def now_is(registry: Registry, job_id: str = "job_0") -> JobRecord:
 # ---------------------------------------------------------------- ids
 
 
+def test_ids_begin_at_0_where_the_tree_was_made_for_users(registry: Registry) -> None:
+    """`mrq.Auth` makes the counter before there is a job: it holds the last number given out, none."""
+    registry.tree.create("/ids/jobs", b"-1")
+    assert registry.last_job_number() == -1
+    assert [registry.next_job_id() for _ in range(2)] == ["job_0", "job_1"]
+
+
 def test_no_two_callers_ever_get_the_same_id(open_registry: Open) -> None:
     """Four threads with a session each, and no number is left out."""
     registries = [open_registry() for _ in range(4)]
