@@ -238,7 +238,9 @@ class Worker:
 
     def _inline_bytes(self, record: JobRecord, task: TaskMessage) -> int:
         """Return how long a result may be to have no file: so that all of its phase fit into the record."""
-        if record.max_skipped:  # what was skipped is looked for in files
+        if (
+            record.max_skipped or task.attempt
+        ):  # what was skipped is looked for in files; a report may be lost again
             return 0
         n_tasks = record.n_map if task.phase is Phase.MAP else record.n_reduce
         return self._settings.inline_bytes // max(n_tasks, 1)

@@ -116,7 +116,7 @@ sys.exit(main(sys.argv[1:]))
 @pytest.mark.parametrize("before", [True, False], ids=["before", "after"])
 def test_a_master_that_dies_as_it_commits_a_job_is_succeeded(start: Start, before: bool) -> None:
     """Killed right before, or right after, the manifest is in its place: no result until another master says so."""
-    cluster = start(n_masters=0, n_workers=2)
+    cluster = start(n_masters=0, n_workers=2, MRQ_INLINE_BYTES="0")
     doomed = cluster.start_one("master", "doomed", ("-c", DIES_IN_COMMIT.format(before=before)))
     cluster.wait_registered()
     client, store = cluster.client, cluster.client._store
