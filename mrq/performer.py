@@ -168,7 +168,7 @@ class Performer:
         return envelope.task(self._topology, task, owned.key, urgent=owned.held.record.priority > 0)
 
     def _order(self, owned: Owned, order: Literal["cancel", "revoke"], task_id: str = "") -> None:
-        body = Control(job_id=owned.job_id, order=order, task_id=task_id)
+        body = Control(job_id=owned.job_id, order=order, task_id=task_id, epoch=owned.epoch)
         self._confirmed([envelope.control(self._topology, body, owned.key)])
 
     def _confirmed(self, messages: list[Message]) -> None:
@@ -230,10 +230,9 @@ class Performer:
 
     def _clean(self, owned: Owned) -> None:
         """End what still runs of the job, and clear away what no one will read."""
-        self.show(owned)
-        if owned.job.state is not JobState.COMPLETED:
-            self._order(owned, "cancel")
+        self._order(owned, "cancel")
         self._store.delete(layout.attempts(owned.job_id))
+        self.show(owned)
         self._archive.keep(owned.held.record, owned.recorder, resumed=owned.resumed)
 
     def _write_manifest(

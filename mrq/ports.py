@@ -252,7 +252,7 @@ class Broker(Protocol):
         """Open a private queue; its deliveries need an ack too."""
 
     def stop_consuming(self) -> None:
-        """Take no new delivery, from any queue; what is on loan can still be acked."""
+        """Take no new delivery of a durable queue; what is on loan can still be acked, and private queues go on."""
 
     def depths(self) -> dict[str, Depth]:
         """Return the depth of each durable queue, by its short name: map, shuffle, reduce, dead.

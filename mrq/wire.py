@@ -144,15 +144,17 @@ class Report(Wire):
 
 
 class Control(Wire):
-    """Master to all workers: kill what runs of this job, or of a task that is committed; or say what still runs.
+    """Master to all workers: kill what still runs of this job, or of a task that is committed; or say what still runs.
 
     Attributes:
         task_id: which task to revoke, as in ``job_7/map/3``.
+        epoch: of the master that knows it to be committed; a later one may not, if the result was inline.
     """
 
     job_id: JobId
     order: Literal["cancel", "report", "revoke"]
     task_id: str = ""
+    epoch: int = 0
 
 
 # ---------------------------------------------------------------- records

@@ -11,7 +11,6 @@ import itertools
 import logging
 import secrets
 import time
-from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -111,6 +110,7 @@ class Worker:
         self._running: dict[tuple[str, Phase, int], _Running] = {}
         self._records: dict[str, JobRecord] = {}
         self._runs = map(f"{incarnation or secrets.token_hex(4)}.{{}}".format, itertools.count())
+        self._unconfirmed = 0  # reports on the way
         self._draining = False
         self._membership = Membership("workers", name, registry)
 
@@ -120,7 +120,7 @@ class Worker:
         """Serve until `stop`; then let running tasks end, at most ``settings.drain_timeout`` seconds."""
         try:
             self.open()
-            self._inbox.serve(until=lambda: self._draining and not self._running)
+            self._inbox.serve(until=self.has_drained)
         finally:
             self._executor.close()
 
@@ -129,6 +129,7 @@ class Worker:
         self._registry.tree.add_listener(lambda state: self._inbox.put(partial(self._on_session, state)))
         self._register()
         self._inbox.every(REGISTER_EVERY, self._register)
+        self._inbox.every(self._settings.poll_interval, self._look_at_jobs)
         self._broker.subscribe(self._enqueue(self._on_control)).bind(self._topology.control, "")
         for phase in PHASES:
             self._broker.consume(
@@ -144,12 +145,16 @@ class Worker:
         """Whether the worker is connected and consuming."""
         return self._broker.healthy()
 
+    def has_drained(self) -> bool:
+        """Whether it was told to stop, and what it ran is reported and acked."""
+        return self._draining and not self._running and not self._unconfirmed
+
     def _drain(self) -> None:
         if not self._draining:
             self._draining = True
             log.info("worker %s drains: %d tasks run", self.name, len(self._running))
-            self._broker.stop_consuming()
             self._inbox.later(self._settings.drain_timeout, self._inbox.stop)
+            self._broker.stop_consuming()
 
     # ------------------------------------------------------------ deliveries
 
@@ -157,9 +162,6 @@ class Worker:
         return lambda delivery: self._inbox.put(partial(handler, delivery))
 
     def _on_delivery(self, delivery: Delivery) -> None:
-        if self._draining:
-            delivery.reject(requeue=True)
-            return
         try:
             task = envelope.read(TaskMessage, delivery.message)
         except BadMessage as error:
@@ -176,7 +178,10 @@ class Worker:
         self._inbox.later(RETRY_DELAY, partial(delivery.reject, requeue=True))
 
     def _consider(self, task: TaskMessage, delivery: Delivery) -> None:
-        """Run a task, unless its job is over, unknown, or owned under a later epoch."""
+        """Run a task, unless its job is over, unknown, or owned under a later epoch, or this worker is to end."""
+        if self._draining:
+            delivery.reject(requeue=True)
+            return
         try:
             record = self._record(task.job_id, task.phase)
             if record is not None:
@@ -310,8 +315,14 @@ class Worker:
             else:
                 log.warning("the report of %s was not sent: %s", task.task_id, error, extra=_fields(task))
                 delivery.reject(requeue=True)
+            self._inbox.put(self._confirmed)
 
-        self._broker.publish([self._report_of(running, outcome)]).add_done_callback(confirmed)
+        published = self._broker.publish([self._report_of(running, outcome)])
+        self._unconfirmed += 1
+        published.add_done_callback(confirmed)
+
+    def _confirmed(self) -> None:
+        self._unconfirmed -= 1
 
     def _report_of(self, running: _Running, outcome: Outcome | None = None) -> Message:
         task, now = running.task, time.time()
@@ -344,15 +355,22 @@ class Worker:
             self._forget(order.job_id)
             self._executor.kill(order.job_id)
         elif order.order == "revoke":
-            self._revoke(one for one in running if one.task.task_id == order.task_id)
+            self._revoke(order, running)
         else:
             self._broker.publish([self._report_of(one) for one in running])
 
-    def _revoke(self, committed: Iterable[_Running]) -> None:
+    def _look_at_jobs(self) -> None:
+        """Kill what runs of jobs that are over: the order to do so may have been lost."""
+        for job_id in sorted({job_id for job_id, _, _ in self._running}):
+            if self._is_over(job_id):
+                self._executor.kill(job_id)
+
+    def _revoke(self, order: Control, running: list[_Running]) -> None:
         """Give up a task that another attempt has committed."""
-        for one in committed:
-            one.revoked = True
-            self._executor.kill_task(one.task.task_id)
+        for one in running:
+            if one.task.task_id == order.task_id and one.task.epoch <= order.epoch:
+                one.revoked = True
+                self._executor.kill_task(order.task_id)
 
     def _on_session(self, state: Session) -> None:
         if state is Session.LOST:

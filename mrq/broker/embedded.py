@@ -57,8 +57,15 @@ class _Wish:
         self.handler = handler
         self.bindings: dict[tuple[str, str], None] = {}
         self.current: ServerConsumer | None = None
+        self.stopped = False
+
+    @property
+    def registered(self) -> bool:
+        return self.stopped or (self.current is not None and not self.current.stopped)
 
     def start(self) -> None:
+        if self.stopped:
+            return
         server = self.broker.server
         name = self.queue
         if name is None:
@@ -68,6 +75,11 @@ class _Wish:
                 server.bind(name, exchange, routing_key)
         self.current = ServerConsumer(name, self.prefetch, self._enqueue, self._cancelled)
         server.consume(self.current)
+
+    def stop(self) -> None:
+        self.stopped = True
+        if self.current is not None:
+            self.broker.server.stop(self.current, requeue=False)
 
     def end(self) -> None:
         current, self.current = self.current, None
@@ -93,7 +105,7 @@ class _Wish:
 
     def _again(self, consumer: ServerConsumer) -> None:
         with self.broker._lock:
-            if consumer is self.current and not self.broker._stopped:
+            if consumer is self.current and not self.stopped:
                 self.broker.server.declare()
                 self.start()
 
@@ -134,7 +146,6 @@ class EmbeddedBroker:
         self.topology = server.topology
         self._lock = threading.RLock()
         self._closed = False
-        self._stopped = False
         self._wishes: list[_Wish] = []
         self._borrowers: list[ServerConsumer] = []
         self._inbox: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
@@ -210,13 +221,12 @@ class EmbeddedBroker:
                 log.exception("a handler of messages failed; the message stays unacked")
 
     def stop_consuming(self) -> None:
-        """Take no new delivery; what is on loan can still be acked."""
+        """Take no new delivery of a durable queue; what is on loan can still be acked."""
         with self._lock:
             self._check_open()
-            self._stopped = True
             for wish in self._wishes:
-                if wish.current is not None:
-                    self.server.stop(wish.current, requeue=False)
+                if wish.queue is not None:
+                    wish.stop()
 
     def depths(self) -> dict[str, Depth]:
         """Return the depth of each durable queue."""
@@ -238,9 +248,7 @@ class EmbeddedBroker:
     def healthy(self) -> bool:
         """Whether the connection is open and every consumer asked for is registered."""
         with self._lock:
-            consumers = [wish.current for wish in self._wishes]
-            registered = all(current is not None and not current.stopped for current in consumers)
-            return not self._closed and (self._stopped or registered)
+            return not self._closed and all(wish.registered for wish in self._wishes)
 
     def _end_loans(self) -> None:
         borrowers, self._borrowers = self._borrowers, []
@@ -254,9 +262,8 @@ class EmbeddedBroker:
             self._end_loans()
             for wish in self._wishes:
                 wish.end()
-            if not self._stopped:
-                for wish in self._wishes:
-                    wish.start()
+            for wish in self._wishes:
+                wish.start()
 
     def abort(self) -> None:
         """For tests: end at once and for good, as when the process is killed."""

@@ -301,6 +301,17 @@ def test_stop_consuming_leaves_the_rest_to_others(kind: Kind, broker: Broker) ->
     eventually(lambda: ready(broker, "map") == 0, "nothing came back")
 
 
+def test_who_has_stopped_consuming_hears_of_private_queues_still(kind: Kind, broker: Broker) -> None:
+    """A worker that drains must hear that what it runs was cancelled."""
+    leaving, orders = kind.connect(), Inbox()
+    leaving.consume(kind.topology.queue("map"), 1, Inbox())
+    leaving.subscribe(orders).bind(kind.topology.control, "")
+    leaving.stop_consuming()
+    publish(broker, task(kind.topology, exchange=kind.topology.control, routing_key="", body=b"{}"))
+    assert orders.take().message.body == b"{}"
+    assert leaving.healthy()
+
+
 def test_healthy_means_that_every_consumer_is_registered(kind: Kind) -> None:
     """And after the end of the connection nothing is."""
     broker = kind.connect()

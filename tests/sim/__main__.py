@@ -8,7 +8,8 @@ import sys
 import time
 
 from tests.sim.campaign import campaign
-from tests.sim.schedule import plan_of, run
+from tests.sim.plan import plan_of
+from tests.sim.schedule import run
 
 
 def main(arguments: list[str]) -> int:
@@ -21,12 +22,7 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--stop", action="store_true", help="stop at the first broken promise")
     options = parser.parse_args(arguments)
     if options.seed is not None:
-        violation, world = run(options.seed, telling=True)
-        if options.story or violation:
-            print(plan_of(options.seed))
-            print("\n".join(world.story))
-        print(f"seed {options.seed}: {violation or 'every promise was kept'}")
-        return violation is not None
+        return tell(options.seed, whole=options.story)
     first, _, last = options.seeds.partition("..")
     seeds = range(int(first), int(last or first) + 1)
     begun, events, seconds, broken = time.perf_counter(), 0, 0.0, []
@@ -42,7 +38,19 @@ def main(arguments: list[str]) -> int:
         f"{len(seeds)} schedules, {events} events, {len(broken)} broke a promise; {wall:.1f} s, "
         f"{len(seeds) / wall:.0f} schedules/s, {1000 * seconds / len(seeds):.1f} ms of processor time each"
     )
+    if broken:
+        tell(broken[0][0])
     return bool(broken)
+
+
+def tell(seed: int, *, whole: bool = False) -> bool:
+    """Play one seed and tell what happened: all, or if a promise was broken; return whether one was."""
+    violation, world = run(seed, telling=True)
+    if whole or violation:
+        print(plan_of(seed))
+        print("\n".join(world.story))
+    print(f"seed {seed}: {violation or 'every promise was kept'}")
+    return violation is not None
 
 
 if __name__ == "__main__":

@@ -58,8 +58,11 @@ class _Wish:
         self.handler = handler
         self.bindings: dict[tuple[str, str], None] = {}
         self.current: ServerConsumer | None = None
+        self.stopped = False
 
     def start(self) -> None:
+        if self.stopped:
+            return
         server, name = self.link.server, self.queue
         if name is None:
             self.link.n_private += 1
@@ -69,6 +72,11 @@ class _Wish:
                 server.bind(name, exchange, key)
         self.current = ServerConsumer(name, self.prefetch, self._arrive, lambda _: None)
         server.consume(self.current)
+
+    def stop(self) -> None:
+        self.stopped = True
+        if self.current is not None:
+            self.link.server.stop(self.current, requeue=False)
 
     def end(self) -> None:
         current, self.current = self.current, None
@@ -136,8 +144,8 @@ class SimBroker:
         self.judge = judge
         self.n_private = 0
         self._wishes: list[_Wish] = []
+        self._settling: dict[SimDelivery, bool | None] = {}
         self._connected = True
-        self._stopped = False
         self._ended = False
 
     # ------------------------------------------------------------ the port
@@ -146,6 +154,9 @@ class SimBroker:
         """See `mrq.ports.Broker`; a batch whose confirm was lost is sent again, as adapters do."""
         self.process.check()
         self.server.topology.check(messages)
+        return self.network.send(self.process, partial(self._publish, messages))
+
+    def _publish(self, messages: Sequence[Message]) -> SimFuture:
         batch = [(encode(message), message.mandatory) for message in messages]
         for message in messages:
             self.judge.sent(self.process, message)
@@ -210,10 +221,9 @@ class SimBroker:
 
     def stop_consuming(self) -> None:
         """See `mrq.ports.Broker`."""
-        self._stopped = True
         for wish in self._wishes:
-            if wish.current is not None:
-                self.server.stop(wish.current, requeue=False)
+            if wish.queue is not None:
+                wish.stop()
 
     def depths(self) -> dict[str, Depth]:
         """See `mrq.ports.Broker`."""
@@ -222,6 +232,11 @@ class SimBroker:
     def healthy(self) -> bool:
         """See `mrq.ports.Broker`."""
         return self._connected
+
+    def flush(self) -> None:
+        """Have all acks arrive, as they do before a connection is closed in good order."""
+        for delivery, requeue in list(self._settling.items()):
+            self._settle(delivery, requeue)
 
     def close(self) -> None:
         """End the connection for good."""
@@ -249,9 +264,8 @@ class SimBroker:
             self.world.at(0.3, self._reconnect)
             return
         self._connected = True
-        if not self._stopped:
-            for wish in self._wishes:
-                wish.start()
+        for wish in self._wishes:
+            wish.start()
 
     # ------------------------------------------------------------ inside
 
@@ -272,9 +286,11 @@ class SimBroker:
         delay = self.world.between(0.0003, 0.003)
         if self.world.random() < self.network.weather.slow:
             delay += self.world.between(0.05, 1.0)
+        self._settling[delivery] = requeue
         self.world.at(delay, partial(self._settle, delivery, requeue))
 
     def _settle(self, delivery: SimDelivery, requeue: bool | None) -> None:
+        self._settling.pop(delivery, None)
         consumer, tag = delivery.consumer, delivery.tag
         if tag not in consumer.unacked or (not self.process.alive and self.world.random() < 0.5):
             return

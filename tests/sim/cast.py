@@ -18,10 +18,10 @@ from mrq.submit import Options, Submitter
 from mrq.worker import Worker
 from tests.sim.broker import SimBroker
 from tests.sim.executor import SimExecutor
-from tests.sim.functions import Task
 from tests.sim.hooks import InlinePool
 from tests.sim.judge import Judge
 from tests.sim.network import Network
+from tests.sim.plan import Order
 from tests.sim.store import SimHdfs, SimStore
 from tests.sim.tree import SimSession, SimTree
 from tests.sim.world import Crashed, Process, SimInbox, World
@@ -38,14 +38,14 @@ INLINE_BYTES = (0, 3000, 16384)
 class Services:
     """The three servers and the network to them."""
 
-    def __init__(self, world: World) -> None:
+    def __init__(self, world: World, *, slots: int = 1) -> None:
         self.world = world
         self.network = Network(world)
         self.judge = Judge(world)
         self.tree = SimTree(world, self.judge)
         self.hdfs = SimHdfs(world, self.judge)
         inline_bytes = INLINE_BYTES[int(world.random() * len(INLINE_BYTES))]
-        self.settings = SETTINGS.model_copy(update={"inline_bytes": inline_bytes})
+        self.settings = SETTINGS.model_copy(update={"inline_bytes": inline_bytes, "slots": slots})
         self.rabbit = EmbeddedBrokerServer(self.settings)
         self.judge.tree, self.judge.server = self.tree, self.rabbit
 
@@ -120,6 +120,7 @@ class Node:
 
     def _left(self) -> None:
         self.world.tell(self.name, "has left")
+        self.broker.flush()
         self.process.die()
         self.broker.close()
         self.session.close()
@@ -163,6 +164,7 @@ class WorkerNode(Node):
     def __init__(self, services: Services, name: str) -> None:
         super().__init__(services, name)
         self.executor = SimExecutor(self.world, services.network, services.hdfs, self.process, services.judge)
+        self._leaves_at = 0.0
         address: dict[str, Any] = {"kind": "folder", "root": "simulated"}
         self.worker = Worker(
             name,
@@ -181,11 +183,18 @@ class WorkerNode(Node):
         if not self.leaving:
             self.leaving = True
             self.world.tell(self.name, "is told to end")
+            self._leaves_at = self.world.now
             self.worker.stop()
+            self.inbox.put(self._drains)
+
+    def _drains(self) -> None:
+        self.executor.draining = True
 
     def _after_turn(self) -> None:
         """Do what `Worker.run` does when it has drained."""
-        if (self.worker._draining and not self.worker._running) or self.inbox._stopped:
+        if self.worker.has_drained() or self.inbox._stopped:
+            if self.executor.running() and self.world.now < self._leaves_at + SETTINGS.drain_timeout:
+                self.world.accuse(f"{self.name} leaves while its tasks run, which it had time for")
             self.executor.close()
             self._left()
 
@@ -217,15 +226,19 @@ class ClientNode(Node):
         self._submitter = Submitter(self.registry, self.store, self.services.settings, InlinePool())  # type: ignore[arg-type]
         self._follower = Follower(self.registry, self.store, self.services.settings, self.inbox, _Pool(self))  # type: ignore[arg-type]
 
-    def submit(self, kind: Task, data: list[int], n_workers: int, n_reducers: int) -> str:
+    def submit(self, order: Order) -> str:
         """Submit a job; raises what `mapreduce` raises."""
+        kind = order.kind
         options = Options(
-            requested_n_workers=n_workers,
-            n_reducers=n_reducers,
+            requested_n_workers=order.n_workers,
+            n_reducers=order.n_reducers,
             retries=kind.retries,
             task_timeout=kind.timeout,
+            speculative=order.speculative,
+            memory_limit=kind.memory_limit,
+            max_skipped=kind.max_skipped,
         )
-        return self._submitter.submit(data, kind.map_func, kind.reduce_func, options)
+        return self._submitter.submit(order.data, kind.map_func, kind.reduce_func, options)
 
     def follow(self, job_id: str) -> JobFuture:
         """Return a job's future."""

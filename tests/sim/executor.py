@@ -30,8 +30,24 @@ class _SimRunner(Runner):
         return self._sim_store
 
 
+class Asleep(BaseException):
+    """Unwinds what a child was doing when its function began to take its time: it is done again when that is over.
+
+    So one that takes long keeps nobody else from going on, as it would if it waited for its time inside a call. It has
+    read, and written nothing.
+    """
+
+
 class Child(Process):
-    """A process that runs one task."""
+    """A process that runs one task.
+
+    Attributes:
+        takes: how long each of its function's waits is, as far as it has come.
+        executions: what `hooks.execution` said, call by call.
+        n_waits: how many of its waits are over or begun, this time.
+        n_asked: how often `hooks.execution` was called, this time.
+        sleeps: it is in the last of its waits.
+    """
 
     def __init__(
         self, world: World, name: str, host: Process, assignment: Assignment, on_outcome: OnOutcome
@@ -41,6 +57,20 @@ class Child(Process):
         self.on_outcome = on_outcome
         self.told = False
         self.last_words: Outcome | None = None
+        self.takes: list[float] = []
+        self.executions: list[int] = []
+        self.n_waits = self.n_asked = 0
+        self.sleeps = False
+        self.when_dead: Callable[[], None] = lambda: None
+
+    def check(self) -> None:
+        super().check()
+        if self.sleeps:
+            raise Asleep
+
+    def die(self) -> None:
+        super().die()
+        self.world.at(0.0, self.when_dead)
 
     def die_by_itself(self) -> None:
         """End as a function does that calls ``os._exit``."""
@@ -58,12 +88,13 @@ class SimExecutor:
         self.hdfs = hdfs
         self.host = host
         self.judge = judge
+        self.draining = False
         self._children: list[Child] = []
         self._n = 0
 
     def start(self, assignment: Assignment, timeout: float | None, on_outcome: OnOutcome) -> None:
         """See `Executor.start`."""
-        self.judge.started(self.host, assignment)
+        self.judge.started(self.host, assignment, draining=self.draining)
         self._n += 1
         child = Child(self.world, f"{self.host.name}.{self._n}", self.host, assignment, on_outcome)
         self._children.append(child)
@@ -101,20 +132,32 @@ class SimExecutor:
         return self._children[0] if self._children else None
 
     def _run(self, child: Child, timeout: float | None) -> None:
+        child.when_dead = partial(self._see_whether_dead, child)
         if child.lives and timeout is not None:
             self.world.at(timeout, partial(self._too_late, child, timeout))
+        self._go_on(child)
+
+    def _go_on(self, child: Child) -> None:
+        """Run a child to its end, or until it sleeps."""
+        child.sleeps = False
         child.act(partial(self._work, child))
-        if not child.alive and self.host.alive:
+        self._see_whether_dead(child)
+
+    def _see_whether_dead(self, child: Child) -> None:
+        if not child.alive and not child.busy and self.host.alive:
             self._tell(child, child.last_words or verdict.killed("the helper that forks processes has ended"))
 
     def _work(self, child: Child) -> None:
         runner = _SimRunner(SimStore(self.hdfs, self.network, child))
         outer, hooks.child = hooks.child, child
+        child.n_asked = child.n_waits = 0
         try:
             child.check()
             outcome = runner.run(child.assignment)
             child.check()
             self._tell(child, outcome)
+        except Asleep:
+            self.world.at(child.takes[-1], partial(self._go_on, child))
         finally:
             hooks.child = outer
 

@@ -1,4 +1,4 @@
-"""Four whole stories as text: ``python -m tests.sim.golden`` writes them anew; a test compares."""
+"""Whole stories as text: ``python -m tests.sim.golden`` writes them anew; a test compares."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from tests.sim.functions import KINDS
-from tests.sim.schedule import Order, Plan, Schedule
+from tests.sim.plan import Order, Plan
+from tests.sim.schedule import Schedule
 
 FOLDER = Path(__file__).parent / "golden"
 
@@ -25,11 +26,18 @@ def _cancelled() -> Plan:
     return plan
 
 
+def _straggler() -> Plan:
+    return _plan(workers=3, until=3.0, orders=[Order(KINDS["straggles"], 5, 5, 1, at=0.5)])
+
+
 STORIES: dict[str, Callable[[], Plan]] = {
     "undisturbed": _plan,
     "worker-dies": lambda: _plan("slow", chaos=[(1.1, "kill a worker")]),
     "master-fails-over": lambda: _plan("slow", chaos=[(1.1, "kill the owner")], masters=2),
     "cancelled": _cancelled,
+    "straggler": _straggler,
+    "bad-records": lambda: _plan("bad records", orders=[Order(KINDS["bad records"], 9, 2, 1, at=0.5)]),
+    "full-store": lambda: _plan("slow", chaos=[(1.5, "fill the store")]),
 }
 
 

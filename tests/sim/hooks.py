@@ -8,9 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
+import mrq.code
 import mrq.executor.child
 import mrq.executor.phases
 import mrq.executor.stopwatch
@@ -19,6 +21,7 @@ import mrq.inline
 import mrq.performer
 import mrq.results
 import mrq.retention
+import mrq.sidecar
 import mrq.submit
 import mrq.timeline
 import mrq.worker
@@ -71,7 +74,15 @@ def one_key() -> bytes:
     return b"a key for simulated jobs, 32 byte"[:32]
 
 
+def no_limit(_assignment: Any) -> AbstractContextManager[None]:
+    """Stands for `limited`: memory is the world's (`need`), not this machine's."""
+    return nullcontext()
+
+
 _STANDS = (
+    (mrq.code, "local_modules", cache(mrq.code.local_modules)),
+    (mrq.executor.phases, "limited", no_limit),
+    (mrq.sidecar, "ThreadPoolExecutor", InlinePool),
     (mrq.executor.phases, "ThreadPoolExecutor", InlinePool),
     (mrq.results, "ThreadPoolExecutor", InlinePool),
     (mrq.executor.child, "time", WallClock),
@@ -112,19 +123,37 @@ def execution() -> int:
     """Return how often this task was executed before."""
     assert world
     assert child
-    task = child.assignment.task
-    place = (task.job_id, task.phase, task.index)
-    world.executions[place] = world.executions.get(place, 0) + 1
-    return world.executions[place] - 1
+    if child.n_asked == len(child.executions):
+        task = child.assignment.task
+        place = (task.job_id, task.phase, task.index)
+        child.executions.append(world.executions.get(place, 0))
+        world.executions[place] = child.executions[-1] + 1
+    child.n_asked += 1
+    return child.executions[child.n_asked - 1]
 
 
 def take(seconds: float) -> None:
-    """Take time."""
-    assert world
-    sleeper = child
-    assert sleeper
-    world.run(world.now + seconds, lambda: not sleeper.lives)
-    sleeper.check()
+    """Take time; more of it where all is slow."""
+    assert child
+    sleep(seconds * child.machine.slowness)
+
+
+def sleep(seconds: float) -> None:
+    """Let time pass. What the function did before is done again after it."""
+    assert child
+    child.n_waits += 1
+    if child.n_waits > len(child.takes):
+        child.takes.append(seconds)
+        child.sleeps = True
+        child.check()
+
+
+def need(n_bytes: int) -> None:
+    """Need so much memory."""
+    assert child
+    limit = child.assignment.memory_limit
+    if limit is not None and n_bytes > limit:
+        raise MemoryError(f"no {n_bytes} bytes")
 
 
 def die() -> None:

@@ -12,16 +12,18 @@ from mrq.core.model import JobState
 from mrq.errors import BadMessage
 from mrq.inline import from_text
 from mrq.ports import Message
-from mrq.wire import Assignment, JobRecord, Outcome, Report, TaskMessage, decode
+from mrq.wire import Assignment, Control, JobRecord, Outcome, Report, TaskMessage, decode
 from tests.sim.world import Process, World
 
 if TYPE_CHECKING:
     from tests.sim.store import Inode
-    from tests.sim.tree import Entry, SimTree
+    from tests.sim.tree import Entry, SimSession, SimTree
 
 _ORDER = {state: n for n, state in enumerate(JobState)}
 _FAILING = ("raised", "timeout", "crashed", "refused")
 MOST_WATCHES = 8
+STOP_SECONDS = 0.3
+"""How long an attempt may run whose task was committed while it waited in its queue."""
 
 
 class Judge(logging.Handler):
@@ -33,6 +35,7 @@ class Judge(logging.Handler):
         committed: what files were committed, as they were.
         cleared: jobs that were removed on purpose.
         late: owners and attempts that were made after their job's end.
+        fair: nothing goes wrong but what functions do, so that no task should run twice without need.
     """
 
     tree: SimTree
@@ -45,12 +48,18 @@ class Judge(logging.Handler):
         self.committed_data: dict[str, bytes] = {}
         self.cleared: set[str] = set()
         self.late: set[str] = set()
+        self.fair = False
+        self._ended_by: dict[str, tuple[SimSession, int] | None] = {}
         self._persisted: set[tuple[str, int, str]] = set()
         self._carried: set[tuple[str, str, int, int]] = set()
         self._blamed: dict[tuple[str, str, int, int], set[int]] = {}
         self._claims: dict[tuple[str, int], str] = {}
         self._starts: Counter[str] = Counter()
         self._bodies: dict[bytes, TaskMessage] = {}
+        self._out: dict[tuple[str, int, str], dict[int, int]] = {}
+        self._backups: dict[tuple[str, int], set[int]] = {}
+        self._run: set[bytes] = set()
+        self._running: dict[str, tuple[str, int, float]] = {}
 
     # ------------------------------------------------------------ what the code under test logs
 
@@ -101,6 +110,19 @@ class Judge(logging.Handler):
         if before.inline.items() - after.inline.items():
             self.world.accuse(f"what was inline in the record is gone or another: {what}")
         self._persisted.add((job_id, after.epoch, after.state.value))
+        if after.state.ended:
+            sessions = ((s, s.number) for s in self.tree.sessions if s.process.name == writer)
+            self._ended_by[job_id] = next(sessions, None)
+        n_claims = sum(claimed == job_id for claimed, _ in self._claims)
+        if self.fair and after.state is JobState.REDUCE and n_claims == 1:
+            self._check_stopped(after)
+
+    def _check_stopped(self, record: JobRecord) -> None:
+        """By the time that a job has shuffled, no attempt of a map task runs any more, unless it has just begun."""
+        for task_id, epoch, since in self._running.values():
+            ours = task_id.startswith(f"{record.job_id}/map/") and epoch == record.epoch
+            if ours and self.world.now - since > STOP_SECONDS:
+                self.world.accuse(f"{task_id} still runs, though another attempt has committed")
 
     def _blame(self, record: JobRecord) -> None:
         """A job fails by what was reported under the epoch that fails it."""
@@ -109,11 +131,18 @@ class Judge(logging.Handler):
             self.world.accuse(f"{record.job_id} failed without a reason")
             return
         attempts = self._blamed.get((record.job_id, failure.phase.value, failure.index, record.epoch), set())
-        needed = {"refused": 1, "poison": 3}.get(failure.kind, record.retries + 1)
+        needed = {"refused": 1, "poison": 3, "skipped": 0, "unfinished": 0}.get(
+            failure.kind, record.retries + 1
+        )
         if len(attempts) < needed:
             self.world.accuse(
                 f"{record.job_id} failed in epoch {record.epoch} by {failure.phase.value} {failure.index}, "
                 f"{failure.kind}, of which that epoch has {len(attempts)} reports, not {needed}"
+            )
+        last = self._out.get((record.job_id, record.epoch, failure.phase.value), {}).get(failure.index)
+        if needed and last is not None and last not in attempts:
+            self.world.accuse(
+                f"{record.job_id} failed by {failure.phase.value} {failure.index}, which is out again"
             )
 
     def watched(self, who: str, path: str, n: int) -> None:
@@ -125,6 +154,17 @@ class Judge(logging.Handler):
         """Return a job's record as it is."""
         entry = self.tree.nodes.get(f"/jobs/{job_id}")
         return decode(JobRecord, entry.data) if entry and entry.data else None
+
+    def was_left(self, job_id: str) -> bool:
+        """Whether a job's files may be left, until somebody clears it.
+
+        Whoever failed or cancelled it died, or lost its session; or it was never submitted, for its client gave up.
+        """
+        record = self.record(job_id)
+        ended_by = self._ended_by.get(job_id)
+        if record is None or record.state is JobState.COMPLETED:
+            return record is None
+        return ended_by is None or not ended_by[0].process.alive or ended_by[0].number != ended_by[1]
 
     # ------------------------------------------------------------ the store
 
@@ -168,16 +208,7 @@ class Judge(logging.Handler):
             detail = " ".join(
                 f"{key} {message.headers[key]}" for key in ("epoch", "attempt") if key in message.headers
             )
-            body = message.body.decode()
-            extra = ""
-            if message.type == "report":
-                outcome = decode(Report, message.body).outcome
-                extra = f": {outcome.kind if outcome else 'started'}"
-            if message.type == "control":
-                extra = " cancel" if "cancel" in body else " report"
-            self.world.tell(
-                process.name, f"-> {where}{extra} {message.message_id or message.correlation_id} {detail}"
-            )
+            self.world.tell(process.name, f"-> {where}{_told(message)} {detail}")
 
     def arrived(self, stored: Stored) -> None:
         """The broker has a message."""
@@ -187,6 +218,7 @@ class Judge(logging.Handler):
                 self.world.accuse(
                     f"{task.task_id} of epoch {task.epoch} was published before that was persisted"
                 )
+            self._given_out(task)
         elif stored.exchange.endswith(".events"):
             report = decode(Report, stored.body)
             place = (report.job_id, report.phase.value, report.index, report.epoch)
@@ -194,6 +226,31 @@ class Judge(logging.Handler):
                 self._blamed.setdefault(place, set()).add(report.attempt)
             if report.outcome and report.outcome.inline:
                 self._carried.add(place)
+
+    def _given_out(self, task: TaskMessage) -> None:
+        """No more tasks of a job are out than its client asked for, and few of them twice."""
+        record = self.record(task.job_id)
+        if record is None:
+            return
+        out = self._out.setdefault((task.job_id, task.epoch, task.phase.value), {})
+        out[task.index] = max(task.attempt, out.get(task.index, 0))
+        n_out = sum(self._is_out(task, index, attempt) for index, attempt in out.items())
+        if self.fair and record.window is not None and n_out > record.window:
+            self.world.accuse(
+                f"{n_out} tasks of {task.job_id} are out in epoch {task.epoch}, more than {record.window}"
+            )
+        if task.backup:
+            backups = self._backups.setdefault((task.task_id, task.epoch), set())
+            backups.add(task.attempt)
+            if not record.speculative:
+                self.world.accuse(f"{task.task_id} has a backup, though its job is not speculative")
+            if len(backups) > 1:
+                self.world.accuse(f"{task.task_id} has more than one backup in epoch {task.epoch}")
+
+    def _is_out(self, task: TaskMessage, index: int, attempt: int) -> bool:
+        place = (task.job_id, task.phase.value, index, task.epoch)
+        committed = f"jobs/{task.job_id}/{task.phase.results}/{index}" in self.committed
+        return attempt not in self._blamed.get(place, ()) and place not in self._carried and not committed
 
     def acked(self, queue: str, stored: Stored) -> None:
         """A task leaves its queue for good: it must be done, failed and told, void, or there once more."""
@@ -211,7 +268,8 @@ class Judge(logging.Handler):
         if f"jobs/{task.job_id}/{task.phase.results}/{task.index}" in self.committed:
             return
         place = (task.job_id, task.phase.value, task.index, task.epoch)
-        if task.attempt in self._blamed.get(place, ()) or place in self._carried:
+        blamed = self._blamed.get(place, ())
+        if place in self._carried or any(attempt >= task.attempt for attempt in blamed):
             return
         copies = list(self.server._queues[queue].ready)
         for consumer in self.server._queues[queue].consumers:
@@ -233,10 +291,18 @@ class Judge(logging.Handler):
 
     # ------------------------------------------------------------ the workers
 
-    def started(self, host: Process, assignment: Assignment) -> None:
+    def started(self, host: Process, assignment: Assignment, *, draining: bool) -> None:
         """A worker starts a task; what it has read itself must not speak against it."""
         task = assignment.task
         self._starts[task.job_id] += 1
+        if draining:
+            self.world.accuse(f"{host.name} starts {task.task_id}, though it is to end")
+        if self.fair and task.encode() in self._run:
+            self.world.accuse(
+                f"{task.task_id} ({task.epoch}, {task.attempt}) runs again, and nothing was wrong"
+            )
+        self._run.add(task.encode())
+        self._running[assignment.run] = (task.task_id, task.epoch, self.world.now)
         session = next(s for s in self.tree.sessions if s.process is host)
         data = session.known.get(f"/jobs/{task.job_id}")
         if self.world.telling:
@@ -254,6 +320,9 @@ class Judge(logging.Handler):
 
     def ended(self, assignment: Assignment, outcome: Outcome) -> None:
         """A child has told an outcome."""
+        self._running.pop(assignment.run, None)
+        if outcome.kind == "killed":
+            self._run.discard(assignment.task.encode())
         if outcome.kind == "refused":
             self.world.accuse(f"{assignment.task.task_id} was refused: {outcome.type}: {outcome.message}")
 
@@ -261,3 +330,16 @@ class Judge(logging.Handler):
 def _is_result(path: str) -> bool:
     parts = path.split("/")
     return (len(parts) == 4 and parts[2].endswith("_results")) or (len(parts) == 3 and parts[2] == "manifest")
+
+
+def _told(message: Message) -> str:
+    """Say what a message is about."""
+    if message.type == "control":
+        order = decode(Control, message.body)
+        return f" {order.order} {order.task_id or order.job_id}"
+    if message.type == "task":
+        backup = decode(TaskMessage, message.body).backup
+        return f" {message.message_id}{', as a backup,' if backup else ''}"
+    outcome = decode(Report, message.body).outcome
+    skipped = f", {outcome.skipped} skipped," if outcome and outcome.skipped else ""
+    return f": {outcome.kind if outcome else 'started'}{skipped} {message.message_id}"

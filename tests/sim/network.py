@@ -14,6 +14,8 @@ T = TypeVar("T")
 
 LATENCY = 0.002
 OPERATION_TIMEOUT = 3.0
+TROUBLES = ("lose", "lose_reply", "late", "slow", "crash", "nap")
+"""What may become of a request."""
 
 
 @dataclass
@@ -39,11 +41,41 @@ class Weather:
 FAIR = Weather()
 
 
+@dataclass
+class Strike:
+    """One trouble, at one certain request.
+
+    Attributes:
+        who: ``"master"``, ``"worker"``, ``"child"`` (of a worker) or ``"client"``.
+        nth: which of the requests that all of those make, from 0.
+        trouble: as `Weather` names it.
+        first: whether it comes before the server has done what it was asked; or a lost reply is asked for again.
+        seen: how many requests they have made.
+    """
+
+    who: str
+    nth: int
+    trouble: str
+    first: bool
+    seen: int = 0
+
+    @property
+    def has_come(self) -> bool:
+        return self.seen > self.nth
+
+    def falls_on(self, process: Process) -> bool:
+        """Count a request; say whether it is the one."""
+        its = self.who == ("child" if process.host else process.name.partition("-")[0])
+        self.seen += its
+        return its and self.seen == self.nth + 1
+
+
 class Network:
     """Between all processes and the three services.
 
     Attributes:
         weather: the troubles of the moment.
+        strike: one trouble more.
         nap: stops a process, as SIGSTOP does, for some seconds.
         crash: ends a process.
     """
@@ -51,6 +83,7 @@ class Network:
     def __init__(self, world: World) -> None:
         self.world = world
         self.weather = FAIR
+        self.strike: Strike | None = None
         self.crash: Callable[[Process], None] = lambda process: process.die()
         self.nap: Callable[[Process, float], None] = lambda process, seconds: None
         self._cuts: dict[tuple[str, str], float] = {}
@@ -66,6 +99,8 @@ class Network:
 
     def cut_until(self, process: Process, service: str) -> float:
         """Return until when they are cut off from one another (perhaps a time past)."""
+        if not self._cuts:
+            return 0.0
         return self._cuts.get((process.machine.name, service), 0.0)
 
     def request(
@@ -90,14 +125,37 @@ class Network:
         """
         process.check()
         self._pass(process, service, failure)
-        weather = self.weather
         chance = self.world.random()
-        if chance >= weather.total:
+        if self.strike and self.strike.falls_on(process):
+            trouble, first = self.strike.trouble, self.strike.first
+        elif chance >= self.weather.total:
             process.sleep(LATENCY * chance)
             answer = act()
             process.sleep(LATENCY * (1 - chance))
             return answer
-        return self._troubled(process, act, failure, again or act, writes, chance)
+        else:
+            trouble, first = self._draw(chance), self.world.random() < 0.5
+        return self._troubled(process, act, failure, again or act, writes, trouble, first)
+
+    def send(self, process: Process, act: Callable[[], T]) -> T:
+        """Hand a message to the network, which needs no answer; a strike may kill or stop its sender, no more."""
+        strike = self.strike
+        if strike is None or strike.trouble not in ("crash", "nap") or not strike.falls_on(process):
+            return act()
+        sent = None if strike.first else act()
+        if strike.trouble == "crash":
+            self.crash(process)
+            raise Crashed(process.name)
+        self.nap(process, self.world.between(0.5, 12.0))
+        process.check()
+        return act() if sent is None else sent
+
+    def _draw(self, chance: float) -> str:
+        for trouble in TROUBLES:
+            chance -= getattr(self.weather, trouble)
+            if chance < 0:
+                break
+        return trouble
 
     def _pass(self, process: Process, service: str, failure: Callable[[], MrqError]) -> None:
         """Wait for the end of a cut."""
@@ -114,14 +172,10 @@ class Network:
         failure: Callable[[], MrqError],
         again: Callable[[], T],
         writes: bool,
-        chance: float,
+        trouble: str,
+        first: bool,
     ) -> T:
-        weather, world = self.weather, self.world
-        first = world.random() < 0.5
-        for trouble in ("lose", "lose_reply", "late", "slow", "crash", "nap"):
-            chance -= getattr(weather, trouble)
-            if chance < 0:
-                break
+        world = self.world
         if trouble == "lose":
             world.tell(process.name, "  (its request is lost)")
             process.sleep(OPERATION_TIMEOUT)

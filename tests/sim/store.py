@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, TypeVar
 
-from mrq.errors import StoreError, StoreNotFound, StoreUnavailable
+from mrq.errors import StoreError, StoreFull, StoreNotFound, StoreUnavailable
 from mrq.ports import FileStatus
 from tests.sim.network import Network
 from tests.sim.world import Process, World
@@ -27,13 +27,18 @@ class Inode:
 
 
 class SimHdfs:
-    """The server."""
+    """The server.
+
+    Attributes:
+        full_until: there is no space left until then; 0 if it never was full.
+    """
 
     def __init__(self, world: World, judge: Judge) -> None:
         self.world = world
         self.judge = judge
         self.files: dict[str, Inode] = {}
         self.folders: set[str] = set()
+        self.full_until = 0.0
 
     def begin(self, path: str, part: bytes) -> Inode:
         """Create or replace a file; it grows."""
@@ -119,6 +124,10 @@ class SimStore:
         """See `mrq.ports.Store`."""
         whole = data if isinstance(data, bytes) else b"".join(data)
         weather, world = self.network.weather, self.network.world
+        if world.now < self.hdfs.full_until:
+            if world.random() < 0.5:  # it noticed only when some of it was written
+                self._ask(path, lambda: self.hdfs.begin(path, whole[: len(whole) // 2]), writes=True)
+            raise StoreFull(f"{path} can't be written: no space is left")
         inode = self._ask(path, lambda: self.hdfs.begin(path, whole[: len(whole) // 2]), writes=True)
         if world.random() < weather.torn:
             self.process.sleep(world.between(0.1, 1.0))

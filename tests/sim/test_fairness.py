@@ -13,7 +13,8 @@ from mrq.submit import Options
 from tests.sim import hooks
 from tests.sim.cast import ClientNode, MasterNode, WorkerNode, heard
 from tests.sim.functions import KINDS
-from tests.sim.schedule import Plan, Schedule
+from tests.sim.plan import Plan
+from tests.sim.schedule import Schedule
 
 N_WORKERS = 4
 
@@ -27,14 +28,14 @@ def cluster(n_masters: int) -> Iterator[Schedule]:
             schedule.cast.add(MasterNode)
         for _ in range(N_WORKERS):
             schedule.cast.add(WorkerNode)
-        schedule.client = schedule.cast.add(ClientNode)
+        schedule.chaos.client = schedule.cast.add(ClientNode)
         schedule.world.run(1.0, lambda: False)
         yield schedule
 
 
 def submit(schedule: Schedule, n_splits: int, priority: int = 0) -> JobFuture:
     """Submit a job of so many map tasks."""
-    client, kind = schedule.client, KINDS["count"]
+    client, kind = schedule.chaos.client, KINDS["count"]
     assert isinstance(client, ClientNode)
     options = Options(requested_n_workers=n_splits, n_reducers=1, priority=priority)
     return client.follow(
@@ -44,8 +45,8 @@ def submit(schedule: Schedule, n_splits: int, priority: int = 0) -> JobFuture:
 
 def mapped(schedule: Schedule, future: JobFuture) -> int:
     """Return how many map tasks of a job are done, as its master last said."""
-    assert isinstance(schedule.client, ClientNode)
-    shown = schedule.client.registry.progress(future.job_id).phases
+    assert isinstance(schedule.chaos.client, ClientNode)
+    shown = schedule.chaos.client.registry.progress(future.job_id).phases
     return shown[Phase.MAP].done if Phase.MAP in shown else 0
 
 

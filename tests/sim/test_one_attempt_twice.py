@@ -13,7 +13,8 @@ from tests.sim import hooks
 from tests.sim.cast import ClientNode
 from tests.sim.executor import Child, _SimRunner
 from tests.sim.functions import KINDS
-from tests.sim.schedule import Plan, Schedule
+from tests.sim.plan import Order, Plan
+from tests.sim.schedule import Schedule
 from tests.sim.store import SimStore
 from tests.sim.world import Process
 
@@ -34,7 +35,7 @@ def test_an_attempt_that_runs_twice_reports_what_is_committed() -> None:
     services = schedule.services
     with hooks.installed(schedule.world):
         client = ClientNode(services, "client")
-        job_id = client.submit(KINDS["by lot"], list(range(12)), 1, 1)
+        job_id = client.submit(Order(KINDS["by lot"], 12, 1, 1))
         record = services.judge.record(job_id)
         assert record
         task = TaskMessage(job_id=job_id, phase=Phase.MAP, index=0, epoch=1, attempt=0)

@@ -12,7 +12,8 @@ from tests.sim import cast, hooks
 from tests.sim.broker import SimBroker
 from tests.sim.cast import ClientNode, MasterNode, WorkerNode, heard
 from tests.sim.functions import KINDS
-from tests.sim.schedule import Order, Plan, Schedule
+from tests.sim.plan import Order, Plan
+from tests.sim.schedule import Schedule
 from tests.sim.store import SimStore
 from tests.sim.tree import SimSession
 
@@ -34,7 +35,7 @@ def calls(n_map: int, n_reduce: int, inline_bytes: int) -> Counter[str]:
         with hooks.installed(world), heard(schedule.services.judge):
             schedule.cast.add(MasterNode)
             schedule.cast.add(WorkerNode)
-            schedule.client = schedule.cast.add(ClientNode)
+            schedule.chaos.client = schedule.cast.add(ClientNode)
             world.run(1.0, lambda: False)
             for kind, names in CALLS.items():
                 for name, what in names.items():

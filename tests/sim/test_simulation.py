@@ -13,20 +13,11 @@ from tests.sim.golden import FOLDER, STORIES, story
 from tests.sim.mutations import BEGIN, DOCS, END, MUTATIONS, caught
 from tests.sim.schedule import run
 
-SCHEDULES = 5_000 if os.environ.get("CI") else 300
+SCHEDULES = 10_000 if os.environ.get("CI") else 300
 """Fewer where somebody waits for the tests."""
-
-ONCE_BROKEN = (51, 219, 297, 304, 376, 414, 495, 728, 938, 2007, 4597, 4730, 5166)
-"""Seeds that showed a fault of mrq's, now mended."""
 
 TOLERANCE = 3000
 """A mutation may take so many seeds more than the docs say, for every change of the code shuffles the schedules."""
-
-
-@pytest.mark.parametrize("seed", ONCE_BROKEN)
-def test_a_schedule_that_broke_a_promise_breaks_none_now(seed: int) -> None:
-    violation, _ = run(seed)
-    assert violation is None, f"python -m tests.sim --seed {seed} --story"
 
 
 @pytest.mark.timeout(900)

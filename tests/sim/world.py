@@ -110,6 +110,7 @@ class Process:
         alive: until it dies.
         busy: whether it is in the middle of something.
         asleep_until: it is stopped (SIGSTOP) until then.
+        slowness: how many times as long as elsewhere users' functions take in its children.
         when_idle: called when it has done what it was in the middle of.
     """
 
@@ -120,6 +121,7 @@ class Process:
         self.alive = True
         self.busy = False
         self.asleep_until = 0.0
+        self.slowness = 1.0
         self.when_idle: Callable[[], None] = lambda: None
 
     @property

@@ -139,10 +139,10 @@ class RabbitMQBroker:
             raise
 
     def stop_consuming(self) -> None:
-        """Take no new delivery; what is on loan can still be acked."""
+        """Take no new delivery of a durable queue; what is on loan can still be acked."""
         self._check_open()
         with self._lock:
-            consumers = list(self._consumers)
+            consumers = [one for one in self._consumers if not isinstance(one, PrivateConsumer)]
         ended: list[Future[None]] = [Future() for _ in consumers]
         for consumer, done in zip(consumers, ended, strict=True):
             self._thread.call(partial(consumer.stop, done))
