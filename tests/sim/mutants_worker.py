@@ -129,12 +129,3 @@ def _full_is_crash(self: Any, ran: Any, outcome: Any) -> None:
     if outcome.type == "StoreFull":
         outcome = outcome.model_copy(update={"kind": "crashed"})
     _on_outcome(self, ran, outcome)
-
-
-@mutation(
-    "orders-only",
-    "The worker relies on orders to stop what runs of jobs that are over",
-    (mrq.worker.Worker, "_look_at_jobs"),
-)
-def _orders_only(_self: Any) -> None:
-    return

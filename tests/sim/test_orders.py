@@ -6,7 +6,7 @@ from mrq import envelope, layout
 from mrq.core.model import Phase
 from mrq.wire import Control
 from tests.sim import hooks
-from tests.sim.cast import WorkerNode, heard
+from tests.sim.cast import MasterNode, WorkerNode, heard
 from tests.sim.functions import KINDS
 from tests.sim.plan import Order, Plan
 from tests.sim.schedule import Schedule
@@ -37,3 +37,20 @@ def test_a_task_is_stopped_by_its_own_epoch_and_not_by_one_that_is_over() -> Non
 
         assert not ordered_to_stop(record.epoch - 1)
         assert ordered_to_stop(record.epoch)
+
+
+def test_a_task_of_a_job_that_is_over_is_stopped_without_an_order() -> None:
+    """The order is a broadcast, and may be lost: here nobody lives who would give it."""
+    order = Order(KINDS["endless"], 5, 1, 1)
+    schedule = Schedule(Plan(0, orders=[order]))
+    world = schedule.world
+    with hooks.installed(world), heard(schedule.services.judge):
+        schedule.begin()
+        nodes = schedule.cast.nodes.values()
+        worker = next(node for node in nodes if isinstance(node, WorkerNode))
+        world.run(5.0, lambda: bool(worker.executor.running()))
+        assert worker.executor.running()
+        next(node for node in nodes if isinstance(node, MasterNode)).process.die()
+        worker.registry.request_cancel(order.job_id, world.now)
+        world.run(world.now + 1.5, lambda: not worker.executor.running())
+        assert worker.executor.running() == []
