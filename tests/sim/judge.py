@@ -225,7 +225,11 @@ class Judge(logging.Handler):
             if report.outcome and report.outcome.kind in _FAILING:
                 self._blamed.setdefault(place, set()).add(report.attempt)
             if report.outcome and report.outcome.inline:
-                self._carried.add(place)
+                record = self.record(
+                    report.job_id
+                )  # its owner may have been succeeded, and takes it all the same
+                epochs = {report.epoch, record.epoch if record else report.epoch}
+                self._carried |= {(*place[:3], epoch) for epoch in epochs}
 
     def _given_out(self, task: TaskMessage) -> None:
         """No more tasks of a job are out than its client asked for, and few of them twice."""
