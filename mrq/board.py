@@ -6,7 +6,8 @@ from collections.abc import Iterable
 
 from mrq.core.job import task_state
 from mrq.core.model import PHASES, Job, JobState, Phase, TaskState
-from mrq.wire import ManifestEntry, PhaseProgress, ProgressRecord, Report, Stats, TaskPage, TaskRow
+from mrq.records import ManifestEntry, PhaseProgress, ProgressRecord, TaskPage, TaskRow
+from mrq.wire import Report, Stats
 
 PAGE_SIZE = 200
 """Tasks in one page: about 20 KB of JSON."""

@@ -19,9 +19,9 @@ from mrq.following import Follower
 from mrq.future import JobFuture
 from mrq.inbox import Inbox
 from mrq.ports import Store
+from mrq.records import JobRecord
 from mrq.registry import Registry
 from mrq.submit import MapFunc, Options, ReduceFunc, Submitter
-from mrq.wire import JobRecord
 
 POOL_SIZE = 8
 """Threads for uploads and results."""

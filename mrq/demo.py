@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from mrq.core.model import PHASES, Phase
 from mrq.errors import MrqError, Unavailable
-from mrq.wire import PhaseProgress
+from mrq.records import PhaseProgress
 
 if TYPE_CHECKING:  # the workers' children import this module for its functions, and need neither
     from rich.console import Console

@@ -16,12 +16,12 @@ from mrq.errors import Detached, JobError, MrqError, SessionLost, Unavailable, U
 from mrq.future import JobFuture, Progress, Result
 from mrq.inbox import Inbox
 from mrq.ports import Store
+from mrq.records import JobRecord, PhaseProgress
 from mrq.registry import Registry
 from mrq.report import report_of
 from mrq.results import read_failure, read_result, read_skipped
 from mrq.sidecar import Printed, Skipped, read_output
 from mrq.stored import StoredResult
-from mrq.wire import JobRecord, PhaseProgress
 
 log = logging.getLogger(__name__)
 

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 from mrq.core.model import JobState, Phase
 from mrq.errors import JobError
+from mrq.records import PhaseProgress
 from mrq.sidecar import Printed, Skipped
 from mrq.stored import StoredResult
-from mrq.wire import PhaseProgress
 
 if TYPE_CHECKING:
     from mrq.report import Report

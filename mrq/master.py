@@ -25,10 +25,11 @@ from mrq.inbox import Inbox
 from mrq.membership import Membership
 from mrq.performer import Owned, Performer
 from mrq.ports import Broker, Delivery, Session, Store
+from mrq.records import JobRecord, MemberInfo
 from mrq.registry import Registry, StaleEpoch
 from mrq.retention import Retention
 from mrq.timeline import Recorder
-from mrq.wire import Control, JobRecord, MemberInfo, TaskMessage
+from mrq.wire import Control, TaskMessage
 
 log = logging.getLogger(__name__)
 

@@ -7,8 +7,8 @@ import platform
 import socket
 
 import mrq
+from mrq.records import MemberInfo
 from mrq.registry import Registry, Role
-from mrq.wire import MemberInfo
 
 PYTHON = ".".join(platform.python_version_tuple()[:2])
 """This process's version of Python, as far as pickled functions care."""

@@ -17,19 +17,11 @@ from mrq.core.commands import Cancel, Command, Fail, Finish, Forget, Persist, Pu
 from mrq.core.model import PHASES, Job, JobState, Phase
 from mrq.errors import BadMessage, BrokerUnavailable, StoreNotFound
 from mrq.ports import Broker, Message, Store
+from mrq.records import FailureRecord, Manifest, ManifestEntry, SkippedEntry
 from mrq.registry import Held, Registry, StaleEpoch
 from mrq.segment import SegmentReader
 from mrq.timeline import Archive, Recorder
-from mrq.wire import (
-    Control,
-    FailureRecord,
-    Manifest,
-    ManifestEntry,
-    Report,
-    SkippedEntry,
-    TaskMessage,
-    decode,
-)
+from mrq.wire import Control, Report, TaskMessage, decode
 
 log = logging.getLogger(__name__)
 

@@ -21,7 +21,8 @@ from typing import Any, Literal
 from mrq.core.model import Epoch, JobState, Phase
 from mrq.errors import AuthenticationFailed, BadMessage, NodeExists, NodeMissing, UnknownJob, VersionConflict
 from mrq.ports import Coordination, Node, Watch
-from mrq.wire import JobRecord, MemberInfo, ProgressRecord, TaskPage, W, decode
+from mrq.records import JobRecord, MemberInfo, ProgressRecord, TaskPage
+from mrq.wire import W, decode
 
 log = logging.getLogger(__name__)
 

@@ -27,11 +27,12 @@ from mrq.errors import (
 )
 from mrq.inline import InlineStore
 from mrq.ports import Store
+from mrq.records import FailureRecord, JobRecord, Manifest, ManifestEntry
 from mrq.segment import SegmentReader
 from mrq.sidecar import Skipped
 from mrq.span import Readable
 from mrq.stored import LocalCopy, StoredResult
-from mrq.wire import FailureRecord, JobRecord, Manifest, ManifestEntry, decode
+from mrq.wire import decode
 
 READERS = 4
 """Reduce results read at once."""

@@ -17,8 +17,9 @@ from mrq import layout
 from mrq.blob import Signer
 from mrq.core.model import PHASES, Phase
 from mrq.ports import Store
+from mrq.records import TaskOutput
 from mrq.segment import SegmentReader
-from mrq.wire import TaskMessage, TaskOutput, decode
+from mrq.wire import TaskMessage, decode
 
 _READERS = 8
 """Files read at once."""

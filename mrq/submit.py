@@ -22,8 +22,9 @@ from mrq.inline import InlineStore, to_text
 from mrq.inputs import InputSummary, write_input
 from mrq.membership import PYTHON
 from mrq.ports import Store
+from mrq.records import JobRecord
 from mrq.registry import Registry
-from mrq.wire import MAX_TASKS, JobRecord
+from mrq.wire import MAX_TASKS
 
 log = logging.getLogger(__name__)
 

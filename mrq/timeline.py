@@ -22,8 +22,9 @@ from mrq.blob import Signer
 from mrq.core.model import PHASES, Epoch, JobState, Phase
 from mrq.errors import MrqError
 from mrq.ports import Store
+from mrq.records import JobRecord
 from mrq.registry import Registry
-from mrq.wire import JobRecord, Report, Wire, decode
+from mrq.wire import Report, Wire, decode
 
 log = logging.getLogger(__name__)
 

@@ -24,8 +24,9 @@ from mrq.executor.pool import Executor
 from mrq.inbox import Inbox
 from mrq.membership import PYTHON, Membership
 from mrq.ports import Broker, Delivery, Message, Session
+from mrq.records import JobRecord
 from mrq.registry import Registry
-from mrq.wire import Assignment, Control, JobRecord, Outcome, Report, TaskMessage
+from mrq.wire import Assignment, Control, Outcome, Report, TaskMessage
 
 log = logging.getLogger(__name__)
 

@@ -18,8 +18,9 @@ from mrq.blob import Signer
 from mrq.errors import MrqError
 from mrq.executor.channel import CHUNK
 from mrq.ports import Store
+from mrq.records import TaskOutput
 from mrq.store.address import open_store
-from mrq.wire import Assignment, TaskMessage, TaskOutput
+from mrq.wire import Assignment, TaskMessage
 
 log = logging.getLogger("mrq.output")
 

@@ -12,8 +12,8 @@ from mrq.local.engine import hostname
 from mrq.local.health import Health, ServiceHealth
 from mrq.local.network import LOOK_EVERY, ROLES, Network
 from mrq.local.victims import Candidate, choose_victims
+from mrq.records import MemberInfo
 from mrq.registry import Registry, Role
-from mrq.wire import MemberInfo
 
 MEMBERS: dict[str, Role] = {"master": "masters", "worker": "workers"}
 

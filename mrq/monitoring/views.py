@@ -8,8 +8,8 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from mrq.core.model import JobState, TaskState
 from mrq.monitoring import html
+from mrq.records import MemberInfo, PhaseProgress, ProgressRecord, TaskRow
 from mrq.registry import Held
-from mrq.wire import MemberInfo, PhaseProgress, ProgressRecord, TaskRow
 
 
 class View(BaseModel):

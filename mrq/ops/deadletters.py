@@ -19,8 +19,9 @@ from mrq.broker.topology import DEAD, Topology
 from mrq.config import Settings
 from mrq.errors import AuthenticationFailed, BadMessage, BadSignature, ConfigurationError, MrqError
 from mrq.ports import Broker, Delivery
+from mrq.records import JobRecord
 from mrq.registry import Registry
-from mrq.wire import JobRecord, TaskMessage
+from mrq.wire import TaskMessage
 
 MOST = 10_000
 """How many letters are looked at."""

@@ -23,7 +23,7 @@ from mrq.inline import InlineStore
 from mrq.monitoring import LocalMonitoring
 from mrq.ops.deadletters import DeadLetters, Letter
 from mrq.ops.waiting import reasons
-from mrq.wire import JobRecord, PhaseProgress, TaskRow
+from mrq.records import JobRecord, PhaseProgress, TaskRow
 
 
 class Happened(BaseModel):

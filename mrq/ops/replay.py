@@ -30,10 +30,11 @@ from mrq.membership import PYTHON
 from mrq.monitoring import LocalMonitoring
 from mrq.ops.overlay import Overlay
 from mrq.ports import Store
+from mrq.records import JobRecord
 from mrq.registry import Registry
 from mrq.segment import SegmentReader
 from mrq.store.folder import FolderStore
-from mrq.wire import Assignment, JobRecord, Stats, TaskMessage
+from mrq.wire import Assignment, Stats, TaskMessage
 
 _OURS = Path(phases.__file__).parent.parent
 ROWS = 10

@@ -6,8 +6,8 @@ from collections.abc import Iterator, Mapping
 
 from mrq.core.model import JobState, Phase, TaskState
 from mrq.ports import Depth
+from mrq.records import JobRecord, MemberInfo, TaskRow
 from mrq.registry import Registry
-from mrq.wire import JobRecord, MemberInfo, TaskRow
 
 
 def reasons(

@@ -11,9 +11,9 @@ from mrq.client import JobClient
 from mrq.config import Settings
 from mrq.coordination.embedded import EmbeddedCoordination
 from mrq.errors import CoordinationUnavailable, VersionMismatch
+from mrq.records import MemberInfo
 from mrq.registry import Registry
 from mrq.store.folder import FolderStore
-from mrq.wire import MemberInfo
 from tests.jobs import Gate, add_up, count_characters, plain
 
 DATA = ["some", "words"]

@@ -14,9 +14,10 @@ import mrq
 from mrq import layout, timeline
 from mrq.core.model import JobState, Phase
 from mrq.errors import BadSignature, JobError, MrqError, StoreUnavailable
+from mrq.records import JobRecord
 from mrq.report import report_of
 from mrq.timeline import Archive, Recorder, Timeline
-from mrq.wire import JobRecord, Outcome, Report, Stats
+from mrq.wire import Outcome, Report, Stats
 from tests.jobs import Gate, add_up, count_characters
 
 

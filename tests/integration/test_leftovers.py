@@ -11,7 +11,7 @@ import pytest
 from mrq.broker.rabbitmq import RabbitMQBroker
 from mrq.config import Settings
 from mrq.ports import Message
-from mrq.wire import MemberInfo
+from mrq.records import MemberInfo
 from tests.integration.cluster import MARK, Cluster, eventually, leftovers
 
 pytestmark = pytest.mark.real

@@ -24,7 +24,8 @@ from mrq.core.model import JobState, Phase
 from mrq.errors import BadMessage, BadSignature
 from mrq.future import JobFuture
 from mrq.ops.deadletters import DeadLetters
-from mrq.wire import Control, JobRecord, Outcome, OutcomeKind, Report, TaskMessage
+from mrq.records import JobRecord
+from mrq.wire import Control, Outcome, OutcomeKind, Report, TaskMessage
 from tests.integration.cluster import Cluster, eventually
 from tests.jobs import Gate, GatedKey, add_up, random_strings
 from tests.security.amqp import TABLES, Publisher, Raw

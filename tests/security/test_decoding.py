@@ -19,26 +19,20 @@ from mrq.broker.topology import MAX_BODY_BYTES, Topology
 from mrq.core.model import JobState, Phase, TaskState
 from mrq.errors import BadMessage, BadSignature
 from mrq.ports import Message
-from mrq.wire import (
-    Control,
+from mrq.records import (
     FailureRecord,
     JobRecord,
     Manifest,
     ManifestEntry,
     MemberInfo,
-    Outcome,
     PhaseProgress,
     ProgressRecord,
-    Report,
     SkippedEntry,
-    Stats,
-    TaskMessage,
     TaskOutput,
     TaskPage,
     TaskRow,
-    Wire,
-    decode,
 )
+from mrq.wire import Control, Outcome, Report, Stats, TaskMessage, Wire, decode
 from tests.security.fuzz import HOSTILE, Fuzzer, Raw
 
 KEY = new_key().hex()

@@ -17,9 +17,9 @@ from mrq.core.model import Phase
 from mrq.errors import BadMessage, BadSignature, RemoteTraceback, StoreNotFound
 from mrq.future import JobFuture
 from mrq.ops import replay
+from mrq.records import JobRecord
 from mrq.results import read_failure, read_result
 from mrq.sidecar import read_output
-from mrq.wire import JobRecord
 from tests.integration.cluster import eventually
 from tests.jobs import Gate, GatedKey, add_up, random_strings
 from tests.security.forgery import Trace, alterations, forged

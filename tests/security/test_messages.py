@@ -20,7 +20,8 @@ from mrq.broker.topology import Topology
 from mrq.core.model import PHASES, Phase
 from mrq.ops.deadletters import DeadLetters
 from mrq.ports import Message
-from mrq.wire import Control, JobRecord, Outcome, OutcomeKind, Report, TaskMessage
+from mrq.records import JobRecord
+from mrq.wire import Control, Outcome, OutcomeKind, Report, TaskMessage
 from tests.integration.cluster import eventually
 from tests.jobs import Gate, add_up, count_characters, plain, random_strings
 from tests.security.fuzz import Fuzzer

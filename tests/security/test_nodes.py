@@ -17,8 +17,8 @@ from mrq.errors import BadMessage, BadSignature, MrqError
 from mrq.inline import to_text
 from mrq.ops.doctor import Doctor
 from mrq.ops.explain import explain, lines
+from mrq.records import JobRecord
 from mrq.registry import Role
-from mrq.wire import JobRecord
 from tests.integration.cluster import eventually
 from tests.jobs import Gate, add_up, count_characters, plain, random_strings
 from tests.security.forgery import Trace, forged

@@ -9,8 +9,9 @@ from mrq import sidecar
 from mrq.blob import Signer
 from mrq.core.keys import sorted_by_key
 from mrq.core.model import JobState, Phase
+from mrq.records import Manifest
 from mrq.segment import SegmentReader
-from mrq.wire import Manifest, decode
+from mrq.wire import decode
 from tests.sim import hooks
 from tests.sim.cast import Cast, Services, WorkerNode
 from tests.sim.functions import expected

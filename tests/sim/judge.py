@@ -12,7 +12,8 @@ from mrq.core.model import JobState
 from mrq.errors import BadMessage
 from mrq.inline import from_text
 from mrq.ports import Message
-from mrq.wire import Assignment, Control, JobRecord, Outcome, Report, TaskMessage, decode
+from mrq.records import JobRecord
+from mrq.wire import Assignment, Control, Outcome, Report, TaskMessage, decode
 from tests.sim.world import Process, World
 
 if TYPE_CHECKING:

@@ -14,7 +14,8 @@ from typing import Any, assert_type
 import mrq
 from mrq.core.model import JobState, Phase
 from mrq.errors import JobError, MrqError, PoisonTaskError, TaskError
-from mrq.wire import JobRecord, PhaseProgress, Stats
+from mrq.records import JobRecord, PhaseProgress
+from mrq.wire import Stats
 
 
 def words(lines: list[str]) -> Iterator[tuple[str, int]]:

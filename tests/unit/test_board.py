@@ -8,7 +8,8 @@ from mrq.board import PAGE_SIZE, Board
 from mrq.core.events import CancelRequested, Event, JobClaimed, TaskDone, TaskFailed, TaskStarted
 from mrq.core.job import step
 from mrq.core.model import Job, JobState, Phase, Spec, TaskState
-from mrq.wire import ManifestEntry, Outcome, PhaseProgress, Report, Stats, TaskRow
+from mrq.records import ManifestEntry, PhaseProgress, TaskRow
+from mrq.wire import Outcome, Report, Stats
 
 MAP, SHUFFLE, REDUCE = Phase
 STATS = Stats(records_in=1, records_out=2, bytes_in=3, bytes_out=4, seconds=0.5)

@@ -13,7 +13,7 @@ import pytest
 
 from mrq.core.model import JobState, Phase
 from mrq.future import JobFuture, Progress, Result
-from mrq.wire import PhaseProgress
+from mrq.records import PhaseProgress
 
 PATIENCE = 20.0
 RESULT: Result = [("a", 1), ("b", 2)]

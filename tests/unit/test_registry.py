@@ -12,8 +12,8 @@ from mrq.coordination.embedded import EmbeddedCoordination, EmbeddedTree
 from mrq.core.model import JobState, Phase, TaskState
 from mrq.errors import BadMessage, NodeExists, UnknownJob
 from mrq.ports import Node, Watch
+from mrq.records import JobRecord, MemberInfo, PhaseProgress, ProgressRecord, TaskPage, TaskRow
 from mrq.registry import Registry, StaleEpoch
-from mrq.wire import JobRecord, MemberInfo, PhaseProgress, ProgressRecord, TaskPage, TaskRow
 
 Open = Callable[[], Registry]
 

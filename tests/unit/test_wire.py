@@ -12,26 +12,18 @@ from hypothesis import strategies as st
 from mrq import wire
 from mrq.core.model import Failure, JobState, Phase, Spec, TaskState
 from mrq.errors import BadMessage
-from mrq.wire import (
-    Assignment,
-    Control,
+from mrq.records import (
     FailureRecord,
     JobRecord,
     Manifest,
     ManifestEntry,
     MemberInfo,
-    Outcome,
-    OutcomeKind,
     PhaseProgress,
     ProgressRecord,
-    Report,
-    Stats,
-    TaskMessage,
     TaskPage,
     TaskRow,
-    Wire,
-    decode,
 )
+from mrq.wire import Assignment, Control, Outcome, OutcomeKind, Report, Stats, TaskMessage, Wire, decode
 
 TASK = TaskMessage(job_id="job_7", phase=Phase.MAP, index=3, epoch=2**40, attempt=1)
 STATS = Stats(records_in=1, records_out=2, bytes_in=3, bytes_out=4, seconds=0.5)

@@ -13,18 +13,10 @@ from mrq.core.model import JobState, Phase, TaskState
 from mrq.errors import BrokerUnavailable, CoordinationUnavailable, JobError, StoreUnavailable, UnknownJob
 from mrq.monitoring import Status, Zoo
 from mrq.monitoring.tables import render
+from mrq.records import FailureRecord, JobRecord, MemberInfo, PhaseProgress, ProgressRecord, TaskPage, TaskRow
 from mrq.registry import Registry
 from mrq.store.folder import FolderStore
-from mrq.wire import (
-    FailureRecord,
-    JobRecord,
-    MemberInfo,
-    PhaseProgress,
-    ProgressRecord,
-    Stats,
-    TaskPage,
-    TaskRow,
-)
+from mrq.wire import Stats
 
 KEY = "5ec2e75e" * 8
 

@@ -15,9 +15,9 @@ from mrq.config import Settings
 from mrq.coordination.embedded import EmbeddedCoordination, EmbeddedTree
 from mrq.core.model import JobState
 from mrq.membership import PYTHON
+from mrq.records import JobRecord, MemberInfo
 from mrq.registry import Registry
 from mrq.store.folder import FolderStore
-from mrq.wire import JobRecord, MemberInfo
 
 
 class Parts:

@@ -12,7 +12,7 @@ from mrq.core.model import JobState, Phase, TaskState
 from mrq.errors import BrokerUnavailable, StoreUnavailable, UnknownJob
 from mrq.monitoring import LocalMonitoring
 from mrq.ops.explain import Story, explain, lines
-from mrq.wire import TaskPage, TaskRow
+from mrq.records import TaskPage, TaskRow
 from tests.jobs import add_up, count_characters
 from tests.unit_ops.conftest import eventually
 

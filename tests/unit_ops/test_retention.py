@@ -12,10 +12,10 @@ from mrq.config import Settings
 from mrq.coordination.embedded import EmbeddedCoordination, EmbeddedTree
 from mrq.core.model import JobState
 from mrq.errors import StoreUnavailable
+from mrq.records import JobRecord
 from mrq.registry import Registry
 from mrq.retention import AT_ONCE, Retention, due
 from mrq.store.folder import FolderStore
-from mrq.wire import JobRecord
 
 DAY = 86400.0
 

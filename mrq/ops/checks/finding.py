@@ -13,7 +13,7 @@ from mrq.config import Settings
 from mrq.errors import AuthenticationFailed, BadMessage
 from mrq.monitoring import LocalMonitoring
 from mrq.ops.checks.management import Pages
-from mrq.wire import JobRecord
+from mrq.records import JobRecord
 
 
 class Severity(StrEnum):
