@@ -11,21 +11,22 @@ import itertools
 import logging
 import secrets
 import time
-from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 from mrq import envelope
 from mrq.broker.topology import Topology
 from mrq.config import Settings
-from mrq.core.model import PHASES, JobState, Phase
+from mrq.core.model import PHASES, Phase
 from mrq.errors import BadMessage, MrqError
 from mrq.executor.pool import Executor
 from mrq.inbox import Inbox
+from mrq.known import KnownJobs, is_behind
 from mrq.membership import PYTHON, Membership
 from mrq.ports import Broker, Delivery, Message, Session
 from mrq.records import JobRecord
 from mrq.registry import Registry
+from mrq.running import Loans, Running, fields
 from mrq.wire import Assignment, Control, Outcome, Report, TaskMessage
 
 log = logging.getLogger(__name__)
@@ -33,43 +34,6 @@ log = logging.getLogger(__name__)
 RETRY_DELAY = 1.0
 """Seconds before a task that could not be run here goes back to its queue."""
 REGISTER_EVERY = 1.0
-_ORDER = {state: number for number, state in enumerate(JobState)}
-
-
-@dataclass(slots=True)
-class _Loans:
-    """All deliveries of one task that runs here; some may be void, for their channel has ended."""
-
-    deliveries: list[Delivery]
-
-    def ack(self) -> None:
-        """Be done with all."""
-        for delivery in self.deliveries:
-            delivery.ack()
-
-    def reject(self, *, requeue: bool) -> None:
-        """Give all back."""
-        for delivery in self.deliveries:
-            delivery.reject(requeue=requeue)
-
-
-@dataclass(slots=True)
-class _Running:
-    """A task in a child process.
-
-    Attributes:
-        task: as it was asked for last.
-        key: its job's.
-        loans: what to ack for it.
-        received: when it came, on the inbox's clock.
-        revoked: whether another attempt has committed it.
-    """
-
-    task: TaskMessage
-    key: str
-    loans: _Loans
-    received: float
-    revoked: bool = False
 
 
 class Worker:
@@ -108,8 +72,8 @@ class Worker:
         self._executor = executor or Executor(
             warm=settings.slots, name=name, preload=(f"mrq.store.{store['kind']}",)
         )
-        self._running: dict[tuple[str, Phase, int], _Running] = {}
-        self._records: dict[str, JobRecord] = {}
+        self._running: dict[tuple[str, Phase, int], Running] = {}
+        self._jobs = KnownJobs(registry, self._inbox)
         self._runs = map(f"{incarnation or secrets.token_hex(4)}.{{}}".format, itertools.count())
         self._unconfirmed = 0  # reports on the way
         self._draining = False
@@ -174,8 +138,8 @@ class Worker:
         log.error("a message in %s goes to the dead letters: %s", delivery.queue, error)
         delivery.reject(requeue=False)
 
-    def _give_back(self, task: TaskMessage, delivery: Delivery | _Loans, why: object) -> None:
-        log.warning("%s goes back to its queue: %s", task.task_id, why, extra=_fields(task))
+    def _give_back(self, task: TaskMessage, delivery: Delivery | Loans, why: object) -> None:
+        log.warning("%s goes back to its queue: %s", task.task_id, why, extra=fields(task))
         self._inbox.later(RETRY_DELAY, partial(delivery.reject, requeue=True))
 
     def _consider(self, task: TaskMessage, delivery: Delivery) -> None:
@@ -184,7 +148,7 @@ class Worker:
             delivery.reject(requeue=True)
             return
         try:
-            record = self._record(task.job_id, task.phase)
+            record = self._jobs.record(task.job_id, task.phase)
             if record is not None:
                 envelope.check(delivery.message, task.job_id, record.key)
         except BadMessage as error:  # the message, or the job's record
@@ -194,11 +158,11 @@ class Worker:
             self._give_back(task, delivery, error)
             return
         if record is None or not record.goes_on or task.epoch < record.epoch:
-            log.info("%s is dropped: its job or its epoch is over", task.task_id, extra=_fields(task))
+            log.info("%s is dropped: its job or its epoch is over", task.task_id, extra=fields(task))
             delivery.ack()
             return
-        new = _Running(task, record.key, _Loans([delivery]), self._inbox.now())
-        if _is_behind(record, task.phase):
+        new = Running(task, record.key, Loans([delivery]), self._inbox.now())
+        if is_behind(record, task.phase):
             self._give_back(task, delivery, f"its job's record says {record.state.value}")
         elif record.python != PYTHON:
             message = (
@@ -209,7 +173,7 @@ class Worker:
         else:
             self._start(new, delivery, record)
 
-    def _start(self, new: _Running, delivery: Delivery, record: JobRecord) -> None:
+    def _start(self, new: Running, delivery: Delivery, record: JobRecord) -> None:
         task = new.task
         key = (task.job_id, task.phase, task.index)
         running = self._running.get(key)
@@ -221,7 +185,7 @@ class Worker:
         else:
             self._run(new, delivery, record)
 
-    def _run(self, running: _Running, delivery: Delivery, record: JobRecord) -> None:
+    def _run(self, running: Running, delivery: Delivery, record: JobRecord) -> None:
         task = running.task
         self._running[task.job_id, task.phase, task.index] = running
         self._broker.publish([self._report_of(running)])
@@ -244,39 +208,18 @@ class Worker:
 
     def _inline_bytes(self, record: JobRecord, task: TaskMessage) -> int:
         """Return how long a result may be to have no file: so that all of its phase fit into the record."""
-        if (
-            record.max_skipped or task.attempt
-        ):  # what was skipped is looked for in files; a report may be lost again
-            return 0
+        if record.max_skipped or task.attempt:
+            return 0  # what was skipped is looked for in files; a report that was lost may be lost again
         n_tasks = record.n_map if task.phase is Phase.MAP else record.n_reduce
         return self._settings.inline_bytes // max(n_tasks, 1)
 
-    def _redelivered(self, running: _Running, task: TaskMessage, delivery: Delivery) -> None:
+    def _redelivered(self, running: Running, task: TaskMessage, delivery: Delivery) -> None:
         """The task runs here already: its first channel is gone, or a new epoch asks for it too."""
         running.loans.deliveries.append(delivery)
         self._broker.publish([self._report_of(running)])
         if (task.epoch, task.attempt) > (running.task.epoch, running.task.attempt):
             running.task = task
             self._broker.publish([self._report_of(running)])
-
-    def _record(self, job_id: str, phase: Phase = Phase.MAP) -> JobRecord | None:
-        """Return the job's record, cached until its watch fires or a phase is asked for that it does not know of."""
-        record = self._records.get(job_id)
-        if record is None or _is_behind(record, phase):
-            held = self._registry.job(job_id, self._record_changed)
-            if held is None or _is_behind(held.record, phase):
-                self._registry.tree.sync()  # this session's server may not have heard of it yet
-                held = self._registry.job(job_id, self._record_changed)
-            if held is None:
-                return None
-            record = self._records[job_id] = held.record
-        return record
-
-    def _record_changed(self, path: str) -> None:
-        self._inbox.put(partial(self._forget, path.rpartition("/")[2]))
-
-    def _forget(self, job_id: str) -> None:
-        self._records.pop(job_id, None)
 
     # ------------------------------------------------------------ outcomes
 
@@ -288,24 +231,17 @@ class Worker:
         if running is None:
             return
         task, delivery = running.task, running.loans
-        log.info("%s: %s %s", task.task_id, outcome.kind, outcome.message, extra=_fields(task))
+        log.info("%s: %s %s", task.task_id, outcome.kind, outcome.message, extra=fields(task))
         if outcome.kind != "killed":
             self._report(running, outcome)
         elif outcome.type == "StoreFull":
             self._report(running, outcome.model_copy(update={"kind": "refused"}))
-        elif running.revoked or self._is_over(task.job_id):
+        elif running.revoked or self._jobs.is_over(task.job_id):
             delivery.ack()
         else:  # not the task's fault: the store is away, or our own helper died
             self._give_back(task, delivery, outcome.message)
 
-    def _is_over(self, job_id: str) -> bool:
-        try:
-            record = self._record(job_id)
-        except MrqError:
-            return False
-        return record is None or not record.goes_on
-
-    def _report(self, running: _Running, outcome: Outcome) -> None:
+    def _report(self, running: Running, outcome: Outcome) -> None:
         """Tell the master, and ack once the broker has confirmed that; unconfirmed, it is delivered again."""
         task, delivery = running.task, running.loans
 
@@ -314,7 +250,7 @@ class Worker:
             if error is None:
                 delivery.ack()
             else:
-                log.warning("the report of %s was not sent: %s", task.task_id, error, extra=_fields(task))
+                log.warning("the report of %s was not sent: %s", task.task_id, error, extra=fields(task))
                 delivery.reject(requeue=True)
             self._inbox.put(self._confirmed)
 
@@ -325,7 +261,7 @@ class Worker:
     def _confirmed(self) -> None:
         self._unconfirmed -= 1
 
-    def _report_of(self, running: _Running, outcome: Outcome | None = None) -> Message:
+    def _report_of(self, running: Running, outcome: Outcome | None = None) -> Message:
         task, now = running.task, time.time()
         report = Report(
             job_id=task.job_id,
@@ -353,7 +289,7 @@ class Worker:
             log.error("an order is ignored: %s", error)
             return
         if order.order == "cancel":
-            self._forget(order.job_id)
+            self._jobs.forget(order.job_id)
             self._executor.kill(order.job_id)
         elif order.order == "revoke":
             self._revoke(order, running)
@@ -363,10 +299,10 @@ class Worker:
     def _look_at_jobs(self) -> None:
         """Kill what runs of jobs that are over: the order to do so may have been lost."""
         for job_id in sorted({job_id for job_id, _, _ in self._running}):
-            if self._is_over(job_id):
+            if self._jobs.is_over(job_id):
                 self._executor.kill(job_id)
 
-    def _revoke(self, order: Control, running: list[_Running]) -> None:
+    def _revoke(self, order: Control, running: list[Running]) -> None:
         """Give up a task that another attempt has committed."""
         for one in running:
             if one.task.task_id == order.task_id and one.task.epoch <= order.epoch:
@@ -375,10 +311,10 @@ class Worker:
 
     def _on_session(self, state: Session) -> None:
         if state is Session.LOST:
-            self._records.clear()
+            self._jobs.forget_all()
             self._membership.end()
         elif state is Session.CONNECTED:
-            self._records.clear()  # their watches may be gone with an old session
+            self._jobs.forget_all()  # their watches may be gone with an old session
             self._register()
 
     def _register(self) -> None:
@@ -390,13 +326,3 @@ class Worker:
             )
         except MrqError as error:
             log.warning("worker %s is not registered: %s", self.name, error)
-
-
-def _fields(task: TaskMessage) -> dict[str, Any]:
-    """What every log record of a task carries."""
-    return {"job": task.job_id, "task": f"{task.phase.value} {task.index}", "attempt": task.attempt}
-
-
-def _is_behind(record: JobRecord, phase: Phase) -> bool:
-    """Whether a record is of an earlier phase, so that inline results may lack."""
-    return _ORDER[record.state] < _ORDER[JobState(phase.value)]

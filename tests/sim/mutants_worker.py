@@ -14,13 +14,13 @@ _start = mrq.worker.Worker._start
 
 def _taken(self: Any, task: Any, delivery: Any, record: Any) -> None:
     """Start a task whatever its record says."""
-    new = mrq.worker._Running(task, record.key, mrq.worker._Loans([delivery]), self._inbox.now())
+    new = mrq.worker.Running(task, record.key, mrq.worker.Loans([delivery]), self._inbox.now())
     self._start(new, delivery, record)
 
 
 @mutation("no-epoch-check", "The worker runs tasks of epochs that are over", (mrq.worker.Worker, "_consider"))
 def _any_epoch(self: Any, task: Any, delivery: Any) -> None:
-    record = self._record
+    record = self._jobs.record
     try:
         known = record(task.job_id)
     except mrq.worker.MrqError:
@@ -70,7 +70,7 @@ _on_outcome = mrq.worker.Worker._on_outcome
     (mrq.worker.Worker, "_consider"),
 )
 def _run_all(self: Any, task: Any, delivery: Any) -> None:
-    known = self._records.get(task.job_id)
+    known = self._jobs._records.get(task.job_id)
     if known is not None and (known.state.ended or known.cancel_requested):
         _taken(self, task, delivery, known)
     else:
@@ -83,7 +83,7 @@ def _run_all(self: Any, task: Any, delivery: Any) -> None:
     (mrq.worker.Worker, "_on_outcome"),
 )
 def _blame(self: Any, ran: Any, outcome: Any) -> None:
-    if outcome.kind == "killed" and not self._is_over(ran.job_id):
+    if outcome.kind == "killed" and not self._jobs.is_over(ran.job_id):
         outcome = outcome.model_copy(update={"kind": "crashed"})
     _on_outcome(self, ran, outcome)
 
