@@ -6,6 +6,7 @@ seeds until each was caught, and writes the table in docs/simulation.md.
 
 from __future__ import annotations
 
+import argparse
 import os
 import sys
 from pathlib import Path
@@ -53,21 +54,28 @@ def _short(what: str) -> str:
 
 
 def main() -> None:
-    """Play on two processes, and write the table into the docs."""
+    """Play on two processes, and write the table into the docs; exits 1 if a mutation was not caught."""
     from concurrent.futures import ProcessPoolExecutor
 
     from tests.sim import mutations  # by its name, for the other processes
 
-    chosen = sys.argv[1:] or list(MUTATIONS)
+    parser = argparse.ArgumentParser(prog="python -m tests.sim.mutations", description=__doc__)
+    parser.add_argument("names", nargs="*", help="all, and written into the docs, unless some are named")
+    parser.add_argument("--first", type=int, default=0, help="the seed to begin with")
+    arguments = parser.parse_args()
+    chosen = arguments.names or list(MUTATIONS)
     results = {}
-    with ProcessPoolExecutor(2) as pool:
-        for name, result in zip(chosen, pool.map(mutations.caught, chosen), strict=True):
-            results[name] = result
-            print(name, *(result or ("NOT CAUGHT",)), flush=True)
-    if not sys.argv[1:]:
+    with ProcessPoolExecutor(min(2, len(chosen))) as pool:
+        playing = [pool.submit(mutations.caught, name, first=arguments.first) for name in chosen]
+        for name, future in zip(chosen, playing, strict=True):
+            results[name] = future.result()
+            print(name, *(results[name] or ("NOT CAUGHT",)), flush=True)
+    if not arguments.names:
         text = DOCS.read_text(encoding="utf-8")
         head, rest = text.split(BEGIN)
         DOCS.write_text(f"{head}{BEGIN}\n{table(results)}\n{END}{rest.split(END)[1]}", encoding="utf-8")
+    if None in results.values():
+        sys.exit(1)
 
 
 if __name__ == "__main__":
