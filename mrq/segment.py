@@ -15,11 +15,11 @@ nothing before its digest was checked.
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
 from struct import Struct
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, overload
 
 from mrq import serial
 from mrq.blob import DIGEST_SIZE, Signer
@@ -169,6 +169,28 @@ def _with_last(payloads: Iterable[tuple[bytes, int]]) -> Iterator[tuple[bytes, i
 # ---------------------------------------------------------------- reading
 
 
+class _Entries(Sequence[Entry]):
+    """The index as it is in the file: a million entries take no more memory than their bytes."""
+
+    def __init__(self, index: bytes) -> None:
+        self._index = index
+
+    def __len__(self) -> int:
+        return len(self._index) // _ENTRY.size
+
+    @overload
+    def __getitem__(self, number: int) -> Entry: ...
+    @overload
+    def __getitem__(self, number: slice) -> list[Entry]: ...
+    def __getitem__(self, number: int | slice) -> Entry | list[Entry]:
+        if isinstance(number, slice):
+            return [self[at] for at in range(*number.indices(len(self)))]
+        return Entry(*_ENTRY.unpack_from(self._index, range(len(self))[number] * _ENTRY.size))
+
+    def __iter__(self) -> Iterator[Entry]:
+        return map(Entry._make, _ENTRY.iter_unpack(self._index))
+
+
 class SegmentReader:
     """Reads a segment from a store: the index at once, partitions as asked. Nothing unverified is unpickled.
 
@@ -254,7 +276,7 @@ class SegmentReader:
             raise StoreNotFound(f"{self._signer.job_id}: {self._name} is not there")
         return int(status.length)
 
-    def _open(self) -> tuple[list[Entry], bytes]:
+    def _open(self) -> tuple[Sequence[Entry], bytes]:
         end = self._length - _TRAILER.size
         if end < 0:
             raise self._bad("it is too short to be a segment")
@@ -265,7 +287,7 @@ class SegmentReader:
             raise self._bad("its trailer contradicts its length")
         index = self._read(offset, length)
         self._signer.verify(self._role, _index_place(self._index, n, offset), index, digest, self._name)
-        return [Entry(*fields) for fields in _ENTRY.iter_unpack(index)], digest
+        return _Entries(index), digest
 
     def _read(self, offset: int, length: int) -> bytes:
         """Return exactly that part of the file; the tail is there already."""

@@ -18,6 +18,7 @@ from mrq.blob import Signer
 from mrq.errors import BadMessage, MrqError, StoreNotFound
 from mrq.executor import memory, phases
 from mrq.executor.channel import frame, receive
+from mrq.executor.near import OpenInput
 from mrq.executor.stopwatch import Stopwatch
 from mrq.executor.streams import Streams
 from mrq.inline import InlineStore, to_text
@@ -53,6 +54,7 @@ class Runner:
         self._address: dict[str, Any] | None = None
         self._store: Store | None = None
         self._code: dict[str, phases.Code] = {}
+        self._opened = OpenInput()
 
     def run(self, assignment: Assignment) -> Outcome:
         """Run one task; whatever happens is told by the outcome, and where the time went."""
@@ -76,7 +78,9 @@ class Runner:
     def _run(self, assignment: Assignment, store: Store, watch: Stopwatch) -> Outcome:
         try:
             files = InlineStore(store, assignment.inline, assignment.inline_bytes)
-            outcome = phases.run(assignment, files, lambda: self._load(assignment, files), watch)
+            outcome = phases.run(
+                assignment, files, lambda: self._load(assignment, files), watch, self._opened
+            )
             return _with_inline(outcome, assignment.task, files)
         except phases.UserError as carrier:
             return _raised(carrier.error, assignment, store)

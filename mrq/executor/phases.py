@@ -24,12 +24,14 @@ from mrq.core.model import Phase
 from mrq.errors import MrqError, NotShippable, StoreError
 from mrq.executor.copies import in_one_process
 from mrq.executor.memory import limited
+from mrq.executor.near import OpenInput
 from mrq.executor.pairs import grouped
 from mrq.executor.skipping import Skips
 from mrq.executor.stopwatch import REST, Stopwatch, TimedWrites
 from mrq.executor.values import gathered
 from mrq.ports import Store
 from mrq.segment import CHUNK_BYTES, SegmentReader, SegmentSummary, SegmentWriter
+from mrq.span import Readable
 from mrq.spool import write_whole
 from mrq.wire import Assignment, Outcome, Stats
 
@@ -67,7 +69,13 @@ class _Committed(NamedTuple):
         return self.summary.records - self.skipped
 
 
-def run(assignment: Assignment, store: Store, load_code: Callable[[], Code], watch: Stopwatch) -> Outcome:
+def run(
+    assignment: Assignment,
+    store: Store,
+    load_code: Callable[[], Code],
+    watch: Stopwatch,
+    opened: OpenInput | None = None,
+) -> Outcome:
     """Run one task and commit its result.
 
     Args:
@@ -75,6 +83,7 @@ def run(assignment: Assignment, store: Store, load_code: Callable[[], Code], wat
         store: where the files are.
         load_code: returns the job's two functions; called before any data is unpickled, so that its classes are there.
         watch: is told what takes the time.
+        opened: keeps the job's input open for the process's next task.
 
     Returns:
         an outcome of kind ``done``.
@@ -85,7 +94,7 @@ def run(assignment: Assignment, store: Store, load_code: Callable[[], Code], wat
         BadMessage: a file is damaged, or not the job's.
         MrqError: the store's trouble.
     """
-    task = _Task(assignment, store, watch)
+    task = _Task(assignment, store, watch, opened or OpenInput())
     if assignment.check_first and (found := task.committed()):
         return _done(found, Stats(records_out=found.records, bytes_out=found.summary.length))
     with watch.on("load"):
@@ -111,10 +120,11 @@ def _done(committed: _Committed, stats: Stats) -> Outcome:
 class _Task:
     """A task's files, and how much was read of them."""
 
-    def __init__(self, assignment: Assignment, store: Store, watch: Stopwatch) -> None:
+    def __init__(self, assignment: Assignment, store: Store, watch: Stopwatch, opened: OpenInput) -> None:
         self.assignment = assignment
         self.store = store
         self.watch = watch
+        self._opened = opened
         self.job_id = assignment.task.job_id
         self.phase = assignment.task.phase
         self.index = assignment.task.index
@@ -127,7 +137,11 @@ class _Task:
     def open_input(self) -> SegmentReader:
         """Open the file of all splits."""
         path, length = layout.input_file(self.job_id), self.assignment.input_length
-        return SegmentReader(self.store, path, length, self._signer, inputs.ROLE, inputs.INDEX, loads=_loads)
+
+        def open_(store: Readable) -> SegmentReader:
+            return SegmentReader(store, path, length, self._signer, inputs.ROLE, inputs.INDEX, loads=_loads)
+
+        return self._opened.of(self.job_id, self.store, length, open_)
 
     def open_result(self, phase: Phase, index: int, length: int | None = None) -> SegmentReader:
         """Open a committed result."""
