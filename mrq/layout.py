@@ -4,6 +4,7 @@ jobs/job_7/
 code                        the two functions (sealed cloudpickle)
 input                       all splits (segment, one partition a split)
 attempts/map-3-<epoch>-<n>-<run>  being written; never read by others (nor are attempts/code and attempts/input)
+packs/<epoch>-<n>           small results of map tasks, if the job's record names it (sealed JSON)
 map_results/3               committed: a segment of n_reduce partitions
 shuffle_results/0           committed: one partition of (key, [values])
 reduce_results/0            committed: one partition of (key, y)
@@ -64,6 +65,11 @@ def results(job_id: str, phase: Phase) -> str:
 def result(job_id: str, phase: Phase, index: int) -> str:
     """A task's committed result."""
     return f"{results(job_id, phase)}/{index}"
+
+
+def pack(job_id: str, name: str) -> str:
+    """A file of small results."""
+    return f"{folder(job_id)}/packs/{name}"
 
 
 def error(task: TaskMessage, run: str) -> str:

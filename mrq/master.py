@@ -19,7 +19,7 @@ from mrq.config import Settings
 from mrq.core import policy
 from mrq.core.events import CancelRequested, Event, JobClaimed, TaskDone, Tick, WindowChanged
 from mrq.core.job import step
-from mrq.core.model import Job, JobState, Phase
+from mrq.core.model import Job, JobState
 from mrq.errors import BadMessage, MrqError
 from mrq.inbox import Inbox
 from mrq.membership import Membership
@@ -143,8 +143,7 @@ class Master:
             self._mail.bind(self._topology.dead_letters, f"*.{job_id}")
             window = self._window(record, self._total_weight() + policy.weight(record.priority))
             owned = Owned(Job(record.spec(window)), held, epoch, self._inbox.now(), recorder)
-            phase = phase_of(record)
-            committed = {phase: truth.committed_set(self._store, job_id, phase)}
+            committed = dict([truth.known_set(self._store, record)])
         except MrqError:
             self._inbox.put(partial(self._release, job_id))
             raise
@@ -339,8 +338,3 @@ class Master:
     def _show_progress(self) -> None:
         for owned in list(self._jobs.values()):
             self._safely(self._performer.show, owned)
-
-
-def phase_of(record: JobRecord) -> Phase:
-    """Return the phase that a job which has not ended is in, or will be in when it begins."""
-    return Phase.MAP if record.state is JobState.SUBMITTED else Phase(record.state.value)

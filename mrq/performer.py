@@ -8,7 +8,7 @@ from collections import deque
 from dataclasses import dataclass, field
 from typing import Literal
 
-from mrq import envelope, layout, sidecar
+from mrq import envelope, layout, packs, sidecar
 from mrq.blob import Signer
 from mrq.board import Board
 from mrq.broker.topology import Topology
@@ -39,7 +39,8 @@ class Owned:
         waiting: whether the head failed and is to be tried again later.
         heard: when its last task was committed, on the master's clock.
         recorder: notes when what happens.
-        inline: results that have no file (`mrq.inline`), and are in no record yet.
+        inline: results that have no file (`mrq.inline`); what is packed is in it no more.
+        unpacked: for how many seconds map tasks ran, and how many bytes they made, that no pack has.
     """
 
     job: Job
@@ -50,6 +51,8 @@ class Owned:
     todo: deque[Command] = field(default_factory=deque)
     waiting: bool = False
     inline: dict[str, str] = field(default_factory=dict)
+    unpacked: tuple[float, int] = (0.0, 0)
+    n_packs: int = 0
     board: Board = field(init=False)
     resumed: bool = field(init=False)
 
@@ -68,6 +71,9 @@ class Owned:
         if outcome is None or report.phase is not job.phase or job.committed >> report.index & 1:
             return False
         self.inline[layout.result(self.job_id, report.phase, report.index)] = outcome.inline
+        if report.phase is Phase.MAP:
+            seconds, n_bytes = self.unpacked
+            self.unpacked = seconds + outcome.stats.seconds, n_bytes + outcome.length
         return True
 
     @property
@@ -100,6 +106,9 @@ class Performer:
             StaleEpoch: the job is another master's now.
             MrqError: a server can't take it now; what is not done yet is still in ``owned.todo``.
         """
+        seconds, n_bytes = owned.unpacked
+        if owned.job.state is JobState.MAP and packs.due(n_bytes, seconds, owned.job.spec.window):
+            self._pack(owned)
         while owned.todo:
             if isinstance(owned.todo[0], Publish):
                 self._publish(owned)
@@ -118,6 +127,8 @@ class Performer:
     def _perform_one(self, owned: Owned, command: Command) -> None:
         match command:
             case Persist(state):
+                if state is JobState.SHUFFLE and owned.unpacked[1] > self._settings.inline_bytes:
+                    self._pack(owned)
                 inline = owned.held.record.inline | owned.inline
                 with owned.recorder.act("persist"):
                     owned.held = self._registry.amend(
@@ -135,6 +146,19 @@ class Performer:
                 self._clean(owned)
             case Publish():
                 raise AssertionError("publishes go out together")
+
+    def _pack(self, owned: Owned) -> None:
+        """Write the results of map tasks that have no file yet as a pack, and name it in the record."""
+        name = f"{owned.epoch}-{owned.n_packs}"
+        owned.n_packs += 1  # also if this fails: a write that was given up may still come
+        folder = layout.results(owned.job_id, Phase.MAP)
+        files = {path: text for path, text in owned.inline.items() if path.startswith(f"{folder}/")}
+        with owned.recorder.act("persist"):
+            packs.write(self._store, Signer(bytes.fromhex(owned.key), owned.job_id), name, files)
+            named = [*owned.held.record.packs, name]
+            owned.held = self._registry.amend(owned.job_id, owned.held, owned.epoch, packs=named)
+        owned.inline = {path: text for path, text in owned.inline.items() if path not in files}
+        owned.unpacked = 0.0, 0
 
     def _publish(self, owned: Owned) -> None:
         """Send the publishes at the head of the list, all at once."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pydantic import Field
 
 from mrq.core.model import Failure, JobState, Phase, Spec, TaskState
-from mrq.wire import MAX_TASKS, Base64, JobId, Key, Number, Stats, Time, Wire
+from mrq.wire import MAX_TASKS, Base64, JobId, Key, Number, PackName, Stats, Time, Wire
 
 
 class FailureRecord(Wire):
@@ -50,6 +50,7 @@ class JobRecord(Wire):
         cancel_requested: the client wants it to end.
         manifest_digest: of the manifest, once completed.
         inline: small files, base64 by path, that the store does not have (`mrq.inline`).
+        packs: the names of files that hold map results (`mrq.packs`).
     """
 
     job_id: JobId
@@ -77,6 +78,7 @@ class JobRecord(Wire):
     failure: FailureRecord | None = None
     manifest_digest: str = ""
     inline: dict[str, Base64] = Field(default_factory=dict)
+    packs: list[PackName] = Field(default_factory=list)
 
     @property
     def goes_on(self) -> bool:
@@ -165,6 +167,13 @@ class Manifest(Wire):
     results: list[ManifestEntry]
     skipped: list[SkippedEntry] = Field(default_factory=list)
     inline: dict[str, Base64] = Field(default_factory=dict)
+
+
+class Pack(Wire):
+    """Small results of map tasks in one signed file: base64 by path."""
+
+    job_id: JobId
+    files: dict[str, Base64]
 
 
 class TaskOutput(Wire):

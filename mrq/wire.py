@@ -25,6 +25,8 @@ Key = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 """`blob.KEY_SIZE` bytes as hex."""
 Number = Annotated[int, Field(ge=0, lt=2**63)]
 Base64 = Annotated[str, Field(pattern=r"^([A-Za-z0-9+/]{4})*([A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?$")]
+PackName = Annotated[str, Field(pattern=r"^[0-9]{1,19}-[0-9]{1,9}$")]
+"""Epoch and number; it becomes a part of paths."""
 Time = Annotated[float, Field(ge=0, lt=253402300800)]  # the year 10000, which no calendar shows
 
 _SHOWN = 80
@@ -171,6 +173,7 @@ class Assignment(Wire):
         max_skipped: how many bad records it may leave out.
         inline: the job's small files so far (`mrq.inline`).
         inline_bytes: how long a result may be to stay inline.
+        packs: the names of the job's packs (`mrq.packs`), if the task reads what is in them.
     """
 
     task: TaskMessage
@@ -186,3 +189,4 @@ class Assignment(Wire):
     max_skipped: int = 0
     inline: dict[str, Base64] = {}
     inline_bytes: int = 0
+    packs: list[PackName] = []

@@ -14,7 +14,7 @@ import time
 from functools import partial
 from typing import Any
 
-from mrq import envelope
+from mrq import envelope, packs
 from mrq.broker.topology import Topology
 from mrq.config import Settings
 from mrq.core.model import PHASES, Phase
@@ -203,15 +203,18 @@ class Worker:
             max_skipped=record.max_skipped,
             inline=record.inline,
             inline_bytes=self._inline_bytes(record, task),
+            packs=record.packs if task.phase is Phase.SHUFFLE else [],
         )
         self._executor.start(assignment, record.task_timeout, self._on_outcome_elsewhere)
 
     def _inline_bytes(self, record: JobRecord, task: TaskMessage) -> int:
-        """Return how long a result may be to have no file: so that all of its phase fit into the record."""
+        """Return how long a result may be to have no file: so that all of its phase fit into the record, or a pack."""
         if record.max_skipped or task.attempt:
             return 0  # what was skipped is looked for in files; a report that was lost may be lost again
         n_tasks = record.n_map if task.phase is Phase.MAP else record.n_reduce
-        return self._settings.inline_bytes // max(n_tasks, 1)
+        most = self._settings.inline_bytes // max(n_tasks, 1)
+        packed = task.phase is Phase.MAP and self._settings.inline_bytes and len(record.packs) < packs.MOST
+        return max(most, packs.RESULT_BYTES) if packed else most
 
     def _redelivered(self, running: Running, task: TaskMessage, delivery: Delivery) -> None:
         """The task runs here already: its first channel is gone, or a new epoch asks for it too."""

@@ -13,7 +13,7 @@ import traceback
 from contextlib import suppress
 from typing import Any
 
-from mrq import code, layout, raised
+from mrq import code, layout, packs, raised
 from mrq.blob import Signer
 from mrq.errors import BadMessage, MrqError, StoreNotFound
 from mrq.executor import memory, phases
@@ -55,6 +55,7 @@ class Runner:
         self._store: Store | None = None
         self._code: dict[str, phases.Code] = {}
         self._opened = OpenInput()
+        self._packs: tuple[tuple[str, tuple[str, ...]], dict[str, str]] | None = None
 
     def run(self, assignment: Assignment) -> Outcome:
         """Run one task; whatever happens is told by the outcome, and where the time went."""
@@ -77,6 +78,7 @@ class Runner:
 
     def _run(self, assignment: Assignment, store: Store, watch: Stopwatch) -> Outcome:
         try:
+            assignment = self._unpacked(assignment, store)
             files = InlineStore(store, assignment.inline, assignment.inline_bytes)
             outcome = phases.run(
                 assignment, files, lambda: self._load(assignment, files), watch, self._opened
@@ -98,6 +100,16 @@ class Runner:
             self._store = open_store(address)
             self._address = address
         return self._store
+
+    def _unpacked(self, assignment: Assignment, store: Store) -> Assignment:
+        """Return the assignment with what is in the job's packs, which stay at hand for the next."""
+        if not assignment.packs:
+            return assignment
+        which = assignment.task.job_id, tuple(assignment.packs)
+        if self._packs is None or self._packs[0] != which:
+            signer = Signer(bytes.fromhex(assignment.key), assignment.task.job_id)
+            self._packs = which, packs.read(store, signer, assignment.packs)
+        return assignment.model_copy(update={"inline": assignment.inline | self._packs[1]})
 
     def _load(self, assignment: Assignment, store: Store) -> phases.Code:
         """Return the job's functions; verified before a byte is unpickled."""

@@ -18,7 +18,7 @@ from itertools import chain, islice
 from pathlib import Path
 from types import TracebackType
 
-from mrq import code, layout
+from mrq import code, layout, packs
 from mrq.blob import Signer
 from mrq.config import Settings
 from mrq.core.model import Phase
@@ -111,10 +111,14 @@ def run(
         record = servers.registry.require(job_id).record
         _check(record, phase, index)
         with tempfile.TemporaryDirectory(prefix="mrq-replay-") as folder:
-            cluster = InlineStore(servers.store, record.inline)
+            inline = record.inline | _packed(servers.store, record, phase)
+            cluster = InlineStore(servers.store, inline)
             local = Overlay(cluster, FolderStore(Path(folder)))
             return _run(
-                _assignment(record, phase, index), cluster, local, debugger.post_mortem if pdb else None
+                _assignment(record, phase, index, inline),
+                cluster,
+                local,
+                debugger.post_mortem if pdb else None,
             )
 
 
@@ -132,7 +136,12 @@ def _check(record: JobRecord, phase: Phase, index: int) -> None:
         )
 
 
-def _assignment(record: JobRecord, phase: Phase, index: int) -> Assignment:
+def _packed(store: Store, record: JobRecord, phase: Phase) -> dict[str, str]:
+    signer = Signer(bytes.fromhex(record.key), record.job_id)
+    return packs.read(store, signer, record.packs) if phase is Phase.SHUFFLE else {}
+
+
+def _assignment(record: JobRecord, phase: Phase, index: int, inline: dict[str, str]) -> Assignment:
     return Assignment(
         task=TaskMessage(job_id=record.job_id, phase=phase, index=index, epoch=record.epoch, attempt=0),
         key=record.key,
@@ -141,7 +150,7 @@ def _assignment(record: JobRecord, phase: Phase, index: int) -> Assignment:
         input_length=record.input_length,
         frame_bytes=Settings.model_fields["frame_bytes"].default,
         store={},
-        inline=record.inline,
+        inline=inline,
     )
 
 

@@ -31,8 +31,8 @@ SETTINGS = Settings(
 )
 
 
-INLINE_BYTES = (0, 3000, 16384)
-"""How much may stay inline: nothing, a part, and all that a schedule's jobs make."""
+INLINE_BYTES = (0, 60, 3000, 16384)
+"""How much may stay inline: nothing, what fits into a pack, a part, and all that a schedule's jobs make."""
 
 
 class Services:
@@ -47,7 +47,7 @@ class Services:
         inline_bytes = INLINE_BYTES[int(world.random() * len(INLINE_BYTES))]
         self.settings = SETTINGS.model_copy(update={"inline_bytes": inline_bytes, "slots": slots})
         self.rabbit = EmbeddedBrokerServer(self.settings)
-        self.judge.tree, self.judge.server = self.tree, self.rabbit
+        self.judge.tree, self.judge.hdfs, self.judge.server = self.tree, self.hdfs, self.rabbit
 
 
 class Node:

@@ -7,17 +7,19 @@ import re
 from collections import Counter
 from typing import TYPE_CHECKING
 
+from mrq import layout
+from mrq.blob import Signer
 from mrq.broker._embedded_server import EmbeddedBrokerServer, Stored
 from mrq.core.model import JobState
 from mrq.errors import BadMessage
 from mrq.inline import from_text
 from mrq.ports import Message
-from mrq.records import JobRecord
+from mrq.records import JobRecord, Pack
 from mrq.wire import Assignment, Control, Outcome, Report, TaskMessage, decode
 from tests.sim.world import Process, World
 
 if TYPE_CHECKING:
-    from tests.sim.store import Inode
+    from tests.sim.store import Inode, SimHdfs
     from tests.sim.tree import Entry, SimSession, SimTree
 
 _ORDER = {state: n for n, state in enumerate(JobState)}
@@ -32,6 +34,7 @@ class Judge(logging.Handler):
 
     Attributes:
         tree: the truth about records.
+        hdfs: the truth about files.
         server: the truth about queues.
         committed: what files were committed, as they were.
         cleared: jobs that were removed on purpose.
@@ -40,6 +43,7 @@ class Judge(logging.Handler):
     """
 
     tree: SimTree
+    hdfs: SimHdfs
     server: EmbeddedBrokerServer
 
     def __init__(self, world: World) -> None:
@@ -108,6 +112,8 @@ class Judge(logging.Handler):
             self.world.accuse(f"{writer} wrote under an epoch that is not its own: {what}")
         if after.state is JobState.FAILED:
             self._blame(after)
+        if after.packs[: len(before.packs)] != before.packs:
+            self.world.accuse(f"a pack in the record is gone or another: {what}")
         if before.inline.items() - after.inline.items():
             self.world.accuse(f"what was inline in the record is gone or another: {what}")
         self._persisted.add((job_id, after.epoch, after.state.value))
@@ -197,8 +203,17 @@ class Judge(logging.Handler):
     def results(self, job_id: str) -> dict[str, bytes]:
         """Return the results of a job's tasks by path, be they files or inline in its record."""
         record = self.record(job_id)
-        files = self.committed_data | (from_text(record.inline) if record else {})
+        files = self.committed_data | (from_text(record.inline) | self._packed(record) if record else {})
         return {path: data for path, data in files.items() if re.match(rf"jobs/{job_id}/\w+_results/", path)}
+
+    def _packed(self, record: JobRecord) -> dict[str, bytes]:
+        """Return the map results in packs that the record names."""
+        signer = Signer(bytes.fromhex(record.key), record.job_id)
+        files: dict[str, bytes] = {}
+        for name in record.packs:
+            sealed = bytes(self.hdfs.files[layout.pack(record.job_id, name)].data)
+            files |= from_text(decode(Pack, signer.open("pack", name, sealed)).files)
+        return files
 
     # ------------------------------------------------------------ the broker
 
