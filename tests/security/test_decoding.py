@@ -25,6 +25,7 @@ from mrq.records import (
     Manifest,
     ManifestEntry,
     MemberInfo,
+    Pack,
     PhaseProgress,
     ProgressRecord,
     SkippedEntry,
@@ -47,7 +48,7 @@ FAILURE = FailureRecord(
 RECORD = JobRecord(
     job_id="job_7", key=KEY, n_map=4, n_reduce=2, window=3, retries=1, task_timeout=1.5, memory_limit=2**30,
     python="3.11", mrq="0.1.0", client="c", submitted_at=1e9, ended_at=1e9, input_length=7, input_records=8,
-    state=JobState.FAILED, epoch=9, failure=FAILURE, manifest_digest="ab",
+    state=JobState.FAILED, epoch=9, failure=FAILURE, manifest_digest="ab", packs=["9-0"],
 )  # fmt: skip
 SAMPLES: list[Wire] = [
     TASK, REPORT, ORDER, RECORD, MemberInfo(hostname="ada", pid=1, python="3.11", mrq="0.1.0", slots=2, jobs=1),
@@ -57,7 +58,7 @@ SAMPLES: list[Wire] = [
         job_id="job_7", results=[ManifestEntry(length=1, digest="ab", records=2)],
         skipped=[SkippedEntry(phase=Phase.MAP, index=0, records=1)],
     ),
-    TaskOutput(lines=["a"], left_out=1),
+    TaskOutput(lines=["a"], left_out=1), Pack(job_id="job_7", files={"jobs/job_7/map_results/0": "AAAA"}),
     DONE,
 ]  # fmt: skip
 TOPOLOGY = Topology("mrq.v1", 20)

@@ -18,6 +18,7 @@ import mrq.executor.phases
 import mrq.executor.stopwatch
 import mrq.following
 import mrq.inline
+import mrq.packs
 import mrq.performer
 import mrq.results
 import mrq.retention
@@ -88,6 +89,7 @@ _STANDS = (
     (mrq.executor.child, "time", WallClock),
     (mrq.executor.stopwatch, "time", WallClock),
     (mrq.inline, "time", WallClock),
+    (mrq.packs, "SECONDS", 0.01),  # so that even these small jobs make several
     (mrq.submit, "new_key", one_key),
     (mrq.submit, "time", WallClock),
     (mrq.performer, "time", WallClock),

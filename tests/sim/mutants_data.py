@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import mrq.board
@@ -9,6 +10,7 @@ import mrq.executor.child
 import mrq.executor.phases
 import mrq.executor.skipping
 import mrq.following
+import mrq.performer
 import mrq.sidecar
 from mrq import layout
 from mrq.blob import Signer
@@ -80,6 +82,33 @@ def _gives_up(self: Any, job_id: str) -> None:
 
 
 _look = mrq.following.Follower._look
+
+
+# ---------------------------------------------------------------- packs
+
+
+@mutation("pack-unwritten", "A pack is named before it is written", (mrq.performer.Performer, "_pack"))
+def _name_first(self: Any, owned: Any) -> None:
+    name = f"{owned.epoch}-{owned.n_packs}"
+    owned.held = self._registry.amend(
+        owned.job_id, owned.held, owned.epoch, packs=[*owned.held.record.packs, name]
+    )
+    _pack(self, owned)
+
+
+@mutation("pack-forgotten", "The record names the last pack only", (mrq.performer.Performer, "_pack"))
+def _name_last(self: Any, owned: Any) -> None:
+    record = owned.held.record.model_copy(update={"packs": []})
+    owned.held = replace(owned.held, record=record)
+    _pack(self, owned)
+
+
+_pack = mrq.performer.Performer._pack
+
+
+@mutation("pack-unread", "A shuffle task is not told of packs", (mrq.executor.child.Runner, "_unpacked"))
+def _unread(_self: Any, assignment: Any, _store: Any) -> Any:
+    return assignment
 
 
 # ---------------------------------------------------------------- bad records and memory

@@ -81,6 +81,14 @@ def test_a_file_costs_a_write_and_a_rename() -> None:
     assert cost["HDFS looks"] == 2 + 2
 
 
+def test_small_results_of_many_tasks_cost_no_file_each() -> None:
+    """One pack has them all, and each of two shuffle tasks reads that."""
+    cost = per_task(60)
+    assert cost["HDFS changes"] == 0
+    few, many = calls(20, 2, 60), calls(40, 2, 60)
+    assert few["HDFS changes"] == many["HDFS changes"]
+
+
 def test_a_small_job_changes_hdfs_for_its_manifest_only() -> None:
     """Its folder, the manifest, its rename, two deletes of attempts, and the timeline; however many tasks."""
     small, big = calls(4, 2, 32768), calls(16, 4, 32768)
