@@ -38,6 +38,8 @@ READERS = 4
 """Reduce results read at once."""
 MEMORY_BYTES = 64 * 2**20
 """How long a result's files may be together for it to be read into memory at once."""
+MEMORY_RECORDS = 500_000
+"""How many pairs there may be for that: files are compressed, and a pair of two small objects takes 200 bytes."""
 NOTE_LINES = 20
 """How many of the last lines that a failed task printed are shown with its exception."""
 
@@ -52,7 +54,8 @@ def read_result(store: Store, signer: Signer, record: JobRecord) -> list[tuple[A
     """
     files = InlineStore(store, record.inline)
     entries = _entries(files, signer, record)
-    big = sum(entry.length for entry in entries if entry) > MEMORY_BYTES
+    known = [entry for entry in entries if entry]
+    big = sum(e.length for e in known) > MEMORY_BYTES or sum(e.records for e in known) > MEMORY_RECORDS
 
     def opened(index: int, entry: ManifestEntry | None) -> SegmentReader:
         where = _copied(files, record.job_id, index, entry.length) if big and entry else files

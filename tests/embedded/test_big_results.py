@@ -42,6 +42,19 @@ def test_a_result_is_iterated_in_order_also_after_the_cluster_was_closed(
     assert list(future.iter_result()) == EXPECTED
 
 
+@pytest.mark.parametrize("most", [len(EXPECTED) - 1, len(EXPECTED)])
+def test_many_small_pairs_are_as_big_as_few_long_ones(most: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Compressed they may be short, but a pair is at least two objects in memory."""
+    copies: list[str] = []
+    copy = results.LocalCopy
+    monkeypatch.setattr(results, "MEMORY_RECORDS", most)
+    monkeypatch.setattr(results, "LocalCopy", lambda *args: copies.append(args[1]) or copy(*args))
+    with mrq.EmbeddedCluster(n_workers=1, settings=FILES) as cluster:
+        future = cluster.mapreduce(KEYS, one_each, add_up, 2, n_reducers=3)
+        assert list(future.iter_result(60)) == EXPECTED
+    assert len(copies) == (0 if most == len(EXPECTED) else 3)
+
+
 def test_what_the_job_came_to_is_raised_before_iteration() -> None:
     """As `result` does."""
     with mrq.EmbeddedCluster(n_workers=1) as cluster, pytest.raises(ZeroDivisionError):
