@@ -261,7 +261,9 @@ class SegmentReader:
             self._signer.verify(self._role, place, payload, digest, self._name)
             digests.update(digest)
             n_frames, n_records = n_frames + 1, n_records + n
-            yield unpacked(codec, payload, self._loads)
+            records = unpacked(codec, payload, self._loads)
+            del payload  # not held beside its records while these are used
+            yield records
         if rest.left or n_records != entry.records or digests.digest() != entry.digest:
             raise self._bad(f"partition {number} is not the one in its index")
 

@@ -45,5 +45,9 @@ class Span:
             more = self._read(self._offset, min(max(lack, self._chunk_bytes), self._end - self._offset))
             self._offset += len(more)
             self._buffer, self._at = self._buffer[self._at :] + more, 0
-        self._at += n
-        return self._buffer[self._at - n : self._at]
+        taken, self._at = self._buffer[self._at : self._at + n], self._at + n
+        if (
+            n >= self._chunk_bytes // 2
+        ):  # a merge has hundreds of these open: what was taken is not held here too
+            self._buffer, self._at = self._buffer[self._at :], 0
+        return taken
