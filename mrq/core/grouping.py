@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import sys
 from bisect import bisect_left, bisect_right
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import suppress
 from itertools import chain, groupby
 from typing import Any, Generic, TypeVar
@@ -26,6 +27,8 @@ def group(pairs: Iterable[tuple[Any, V]]) -> list[Group[V]]:
 
     Costs one look-up in a dict a pair, and for keys that are not plain one order key each distinct one.
     """
+    if type(pairs) is list and (plain := _group_plain(pairs)) is not None:
+        return plain
     groups: _Groups[V] = _Groups()
     known = groups.known.get
     for key, value in pairs:
@@ -37,6 +40,19 @@ def group(pairs: Iterable[tuple[Any, V]]) -> list[Group[V]]:
             values = groups.find(key)
         values.append(value)
     return groups.sorted()
+
+
+def _group_plain(pairs: list[tuple[Any, V]]) -> list[Group[V]] | None:
+    """Return the groups if all keys are plain, as most are: then a new key runs no Python, and no pair a check."""
+    if not _all_plain([key for key, _ in pairs[:1]]):
+        return None
+    groups: dict[Any, list[V]] = defaultdict(list)
+    try:
+        for key, value in pairs:
+            groups[key].append(value)
+    except TypeError:  # not hashable
+        return None
+    return sorted_by_key(groups.items()) if _all_plain(groups) else None
 
 
 class _Groups(Generic[V]):
@@ -79,6 +95,10 @@ _PLAIN = frozenset({str, bytes, int, bool, type(None)})
 
 def _is_plain(key: Any) -> bool:
     return type(key) in _PLAIN or (type(key) is tuple and _PLAIN.issuperset(map(type, key)))
+
+
+def _all_plain(keys: Collection[Any]) -> bool:
+    return _PLAIN.issuperset(map(type, keys)) or all(map(_is_plain, keys))
 
 
 def _first(row: tuple[OrderKey, Any]) -> OrderKey:

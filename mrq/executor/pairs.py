@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
+from operator import countOf
 from typing import Any
 
 from mrq.core.grouping import Group, group
@@ -11,15 +12,12 @@ from mrq.core.grouping import Group, group
 
 def grouped(returned: Any) -> list[Group[Any]]:
     """Group what ``map_func`` returned; a list of tuples, as most are, is not checked item by item."""
-    if type(returned) is list and _TUPLES.issuperset(map(type, returned)):
+    if type(returned) is list and countOf(map(type, returned), tuple) == len(returned):
         with suppress(
             ValueError
         ):  # a tuple that is no pair, which `_pairs` names; or a key's own, raised again
             return group(returned)
     return group(_pairs(returned))
-
-
-_TUPLES = frozenset({tuple})
 
 
 def _pairs(returned: Any) -> Iterator[tuple[Any, Any]]:

@@ -32,7 +32,7 @@ from mrq.wire import decode
 _PR_SET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER = 1, 36  # <linux/prctl.h>
 _LINUX = sys.platform == "linux"
 _PASSED_AT_ONCE = 64
-_GC_THRESHOLD = (500_000, 20, 50)
+_GC_THRESHOLD = (2**20, 20, 50)
 """Map functions make millions of tuples that live: looking for cycles after every 700 took a fifth of their time."""
 _HIGH = 900
 """From which number on a child's descriptors are: out of the way of functions that close low ones."""
