@@ -1,15 +1,16 @@
 """A master: claim -> load -> step -> perform, again and again.
 
-One thread decides, by turns (`mrq.inbox`). What happens to a job becomes an event for `core.job.step`; the commands
-that come back are performed in order, and one that a server can't take now stays at the head of its job's list
-until it can (`mrq.performer`). Failover is no second code path: the successor claims, looks at what is committed,
-and steps.
+One thread decides, by turns (`mrq.inbox`). What happens to a job becomes an event for `core.job.step`. The commands
+that come back are performed in a turn of their own, after all that was in the inbox by then, so that what many reports
+bring about goes out together. They are performed in order, and one that a server can't take now stays at the head of
+its job's list until it can (`mrq.performer`). Failover is no second code path: the successor claims, looks at what is
+committed, and steps.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 
 from mrq import envelope, news, truth
@@ -23,7 +24,7 @@ from mrq.core.model import Job, JobState
 from mrq.errors import BadMessage, MrqError
 from mrq.inbox import Inbox
 from mrq.membership import Membership
-from mrq.performer import Owned, Performer
+from mrq.performer import Owned, Performer, Sent
 from mrq.ports import Broker, Delivery, Session, Store
 from mrq.records import JobRecord, MemberInfo
 from mrq.registry import Registry, StaleEpoch
@@ -70,7 +71,7 @@ class Master:
         self._topology = Topology.from_settings(settings)
         self._inbox = inbox or Inbox()
         self._mail = broker.subscribe(lambda delivery: self._inbox.put(partial(self._on_delivery, delivery)))
-        self._performer = Performer(registry, broker, store, self._topology, settings)
+        self._performer = Performer(registry, broker, store, self._topology, self._unsent_elsewhere)
         self._jobs: dict[str, Owned] = {}
         self._claims = Claims(
             name, registry, self._inbox, settings.poll_interval, self._look_at_jobs, self._take_over
@@ -187,27 +188,44 @@ class Master:
         owned.todo.extend(commands)
         if isinstance(event, TaskDone):
             owned.heard = self._inbox.now()
-        self._perform(job_id)
+        if owned.todo and not owned.due:
+            owned.due = True
+            self._inbox.put(partial(self._perform, owned))
 
-    def _perform(self, job_id: str) -> None:
+    def _perform(self, owned: Owned) -> None:
         """Perform what is to be done for a job, as far as the servers let us."""
-        owned = self._jobs.get(job_id)
-        if owned is None or owned.waiting:
+        owned.due, job_id = False, owned.job_id
+        if owned.waiting or self._jobs.get(job_id) is not owned:
             return
         try:
             self._performer.perform(owned)
         except StaleEpoch:
             log.warning("%s is not ours any more (epoch %d)", job_id, owned.epoch, extra={"job": job_id})
             self._let_go(job_id, release=True)
-        except BadMessage as error:
-            self._give_up(job_id, error)
         except MrqError as error:
-            log.warning("%s waits: %s", job_id, error, extra={"job": job_id})
-            owned.waiting = True
-            self._inbox.later(RETRY_DELAY, partial(self._retry, owned))
+            self._hold(owned, error)
         else:
             if owned.job.state.ended:
                 self._let_go(job_id, release=True)
+
+    def _hold(self, owned: Owned, error: BaseException) -> None:
+        """Go on with a job later, when a server may take what it can't now."""
+        if isinstance(error, BadMessage):
+            self._give_up(owned.job_id, error)
+            return
+        log.warning("%s waits: %s", owned.job_id, error, extra={"job": owned.job_id})
+        if not owned.waiting:
+            owned.waiting = True
+            self._inbox.later(RETRY_DELAY, partial(self._retry, owned))
+
+    def _unsent_elsewhere(self, owned: Owned, batch: Sequence[Sent], error: BaseException) -> None:
+        self._inbox.put(partial(self._unsent, owned, batch, error))
+
+    def _unsent(self, owned: Owned, batch: Sequence[Sent], error: BaseException) -> None:
+        """Put messages that were not confirmed back, before all else, but for those that are not wanted any more."""
+        if self._jobs.get(owned.job_id) is owned:
+            owned.todo.extendleft(reversed([command for command in batch if owned.awaits(command)]))
+            self._hold(owned, error)
 
     def _give_up(self, job_id: str, error: BadMessage) -> None:
         """Let a job go whose record is none any more: nobody knows what it is to come to."""
@@ -216,8 +234,7 @@ class Master:
 
     def _retry(self, owned: Owned) -> None:
         owned.waiting = False
-        if self._jobs.get(owned.job_id) is owned:
-            self._perform(owned.job_id)
+        self._perform(owned)
 
     def _tick(self) -> None:
         now = self._inbox.now()

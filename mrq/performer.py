@@ -1,21 +1,27 @@
-"""How a master performs the core's commands, in order: persist, then publish; write the manifest, then finish."""
+"""How a master performs the core's commands, in order: persist, then publish; write the manifest, then finish.
+
+Each is waited for but the messages: those go out together, and the master goes on. What the broker does not confirm
+comes back to the head of its job's list.
+"""
 
 from __future__ import annotations
 
 import logging
 import time
 from collections import deque
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Literal
 
 from mrq import envelope, layout, packs, sidecar
 from mrq.blob import Signer
 from mrq.board import Board
 from mrq.broker.topology import Topology
-from mrq.config import Settings
 from mrq.core.commands import Cancel, Command, Fail, Finish, Forget, Persist, Publish, Revoke
 from mrq.core.model import PHASES, Job, JobState, Phase
-from mrq.errors import BadMessage, BrokerUnavailable, StoreNotFound
+from mrq.errors import BadMessage, StoreNotFound
 from mrq.ports import Broker, Message, Store
 from mrq.records import FailureRecord, Manifest, ManifestEntry, SkippedEntry
 from mrq.registry import Held, Registry, StaleEpoch
@@ -24,6 +30,9 @@ from mrq.timeline import Archive, Recorder
 from mrq.wire import Control, Report, TaskMessage, decode
 
 log = logging.getLogger(__name__)
+
+Sent = Publish | Revoke
+"""The commands that are messages."""
 
 
 @dataclass(eq=False)
@@ -34,9 +43,10 @@ class Owned:
         job: the core's state of it.
         held: its record as last read or written.
         epoch: of this master's claim.
-        todo: commands still to be performed; what fails stays at the head.
+        todo: commands still to be performed; what fails stays at the head, or comes back there.
         resumed: whether another claim went before.
-        waiting: whether the head failed and is to be tried again later.
+        due: whether its turn to be performed has been asked for.
+        waiting: whether something failed and is to be tried again later.
         heard: when its last task was committed, on the master's clock.
         recorder: notes when what happens.
         inline: results that have no file (`mrq.inline`); what is packed is in it no more.
@@ -49,6 +59,7 @@ class Owned:
     heard: float
     recorder: Recorder
     todo: deque[Command] = field(default_factory=deque)
+    due: bool = False
     waiting: bool = False
     inline: dict[str, str] = field(default_factory=dict)
     unpacked: tuple[float, int] = (0.0, 0)
@@ -76,6 +87,15 @@ class Owned:
             self.unpacked = seconds + outcome.stats.seconds, n_bytes + outcome.length
         return True
 
+    def awaits(self, command: Sent) -> bool:
+        """Whether a message is still wanted: a task's only while that attempt is the one that is out."""
+        if isinstance(command, Revoke):
+            return True
+        if self.job.state.value != command.phase.value:
+            return False
+        outstanding = self.job.outstanding.get(command.index)
+        return outstanding is not None and outstanding.attempt == command.attempt
+
     @property
     def key(self) -> str:
         """The secret that signs the job's files and messages, as hex."""
@@ -83,16 +103,25 @@ class Owned:
 
 
 class Performer:
-    """Carries commands out. Each may be performed twice without harm, since its success may go unheard."""
+    """Carries commands out. Each may be performed twice without harm, since its success may go unheard.
+
+    Args:
+        unsent: called on any thread with a job and those of its messages that the broker did not confirm, and why.
+    """
 
     def __init__(
-        self, registry: Registry, broker: Broker, store: Store, topology: Topology, settings: Settings
+        self,
+        registry: Registry,
+        broker: Broker,
+        store: Store,
+        topology: Topology,
+        unsent: Callable[[Owned, Sequence[Sent], BaseException], None],
     ) -> None:
         self._registry = registry
         self._broker = broker
         self._store = store
         self._topology = topology
-        self._settings = settings
+        self._unsent = unsent
         self._archive = Archive(registry, store)
 
     def close(self) -> None:
@@ -110,8 +139,8 @@ class Performer:
         if owned.job.state is JobState.MAP and packs.due(n_bytes, seconds, owned.job.spec.window):
             self._pack(owned)
         while owned.todo:
-            if isinstance(owned.todo[0], Publish):
-                self._publish(owned)
+            if isinstance(owned.todo[0], Sent):
+                self._send(owned)
                 continue
             self._perform_one(owned, owned.todo[0])
             owned.todo.popleft()
@@ -134,8 +163,6 @@ class Performer:
                     owned.held = self._registry.amend(
                         owned.job_id, owned.held, owned.epoch, state=state, inline=inline
                     )
-            case Revoke(phase, index):
-                self._order(owned, "revoke", f"{owned.job_id}/{phase.value}/{index}")
             case Finish():
                 self._finish(owned)
             case Fail(failure):
@@ -144,8 +171,8 @@ class Performer:
                 self._end(owned, JobState.CANCELLED)
             case Forget():
                 self._clean(owned)
-            case Publish():
-                raise AssertionError("publishes go out together")
+            case Publish() | Revoke():
+                raise AssertionError("messages go out together")
 
     def _pack(self, owned: Owned) -> None:
         """Write the results of map tasks that have no file yet as a pack, and name it in the record."""
@@ -160,19 +187,27 @@ class Performer:
         owned.inline = {path: text for path, text in owned.inline.items() if path not in files}
         owned.unpacked = 0.0, 0
 
-    def _publish(self, owned: Owned) -> None:
-        """Send the publishes at the head of the list, all at once."""
-        batch = []
+    def _send(self, owned: Owned) -> None:
+        """Send the messages at the head of the list, all at once, and go on."""
+        batch: list[Sent] = []
         for command in owned.todo:
-            if not isinstance(command, Publish):
+            if not isinstance(command, Sent):
                 break
-            owned.recorder.publishes(command.phase, command.index, command.attempt)
-            batch.append(self._message(owned, command))
-        self._confirmed(batch)
+            batch.append(command)
+        sent = self._broker.publish([self._message(owned, command) for command in batch])
         for _ in batch:
             owned.todo.popleft()
+        sent.add_done_callback(partial(self._answered, owned, batch))
 
-    def _message(self, owned: Owned, command: Publish) -> Message:
+    def _answered(self, owned: Owned, batch: Sequence[Sent], sent: Future[None]) -> None:
+        error = sent.exception()
+        if error is not None:
+            self._unsent(owned, batch, error)
+
+    def _message(self, owned: Owned, command: Sent) -> Message:
+        if isinstance(command, Revoke):
+            return self._order(owned, "revoke", f"{owned.job_id}/{command.phase.value}/{command.index}")
+        owned.recorder.publishes(command.phase, command.index, command.attempt)
         task = TaskMessage(
             job_id=owned.job_id,
             phase=command.phase,
@@ -183,15 +218,9 @@ class Performer:
         )
         return envelope.task(self._topology, task, owned.key, urgent=owned.held.record.priority > 0)
 
-    def _order(self, owned: Owned, order: Literal["cancel", "revoke"], task_id: str = "") -> None:
+    def _order(self, owned: Owned, order: Literal["cancel", "revoke"], task_id: str = "") -> Message:
         body = Control(job_id=owned.job_id, order=order, task_id=task_id, epoch=owned.epoch)
-        self._confirmed([envelope.control(self._topology, body, owned.key)])
-
-    def _confirmed(self, messages: list[Message]) -> None:
-        try:
-            self._broker.publish(messages).result(timeout=self._settings.operation_timeout + 5)
-        except TimeoutError as error:
-            raise BrokerUnavailable("the broker adapter did not keep its own deadline") from error
+        return envelope.control(self._topology, body, owned.key)
 
     def _end(self, owned: Owned, state: JobState, **changes: object) -> None:
         try:
@@ -246,7 +275,7 @@ class Performer:
 
     def _clean(self, owned: Owned) -> None:
         """End what still runs of the job, and clear away what no one will read."""
-        self._order(owned, "cancel")
+        self._broker.publish([self._order(owned, "cancel")])  # who misses it sees that the record has ended
         self._store.delete(layout.attempts(owned.job_id))
         self.show(owned)
         self._archive.keep(owned.held.record, owned.recorder, resumed=owned.resumed)
