@@ -71,7 +71,9 @@ class Master:
         self._topology = Topology.from_settings(settings)
         self._inbox = inbox or Inbox()
         self._mail = broker.subscribe(lambda delivery: self._inbox.put(partial(self._on_delivery, delivery)))
-        self._performer = Performer(registry, broker, store, self._topology, self._unsent_elsewhere)
+        self._performer = Performer(
+            registry, broker, store, self._topology, settings.inline_bytes, self._unsent_elsewhere
+        )
         self._jobs: dict[str, Owned] = {}
         self._claims = Claims(
             name, registry, self._inbox, settings.poll_interval, self._look_at_jobs, self._take_over

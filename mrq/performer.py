@@ -106,6 +106,7 @@ class Performer:
     """Carries commands out. Each may be performed twice without harm, since its success may go unheard.
 
     Args:
+        inline_bytes: of map results that may be in the record; more of them are packed.
         unsent: called on any thread with a job and those of its messages that the broker did not confirm, and why.
     """
 
@@ -115,12 +116,14 @@ class Performer:
         broker: Broker,
         store: Store,
         topology: Topology,
+        inline_bytes: int,
         unsent: Callable[[Owned, Sequence[Sent], BaseException], None],
     ) -> None:
         self._registry = registry
         self._broker = broker
         self._store = store
         self._topology = topology
+        self._inline_bytes = inline_bytes
         self._unsent = unsent
         self._archive = Archive(registry, store)
 
@@ -156,7 +159,7 @@ class Performer:
     def _perform_one(self, owned: Owned, command: Command) -> None:
         match command:
             case Persist(state):
-                if state is JobState.SHUFFLE and owned.unpacked[1] > self._settings.inline_bytes:
+                if state is JobState.SHUFFLE and owned.unpacked[1] > self._inline_bytes:
                     self._pack(owned)
                 inline = owned.held.record.inline | owned.inline
                 with owned.recorder.act("persist"):
