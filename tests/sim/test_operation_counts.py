@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from mrq import packs
 from tests.sim import cast, hooks
 from tests.sim.broker import SimBroker
 from tests.sim.cast import ClientNode, MasterNode, WorkerNode, heard
@@ -30,6 +31,10 @@ def calls(n_map: int, n_reduce: int, inline_bytes: int) -> Counter[str]:
     order = Order(KINDS["count"], 40, n_map, n_reduce)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(cast, "INLINE_BYTES", (inline_bytes,))
+        stands = tuple(
+            stand for stand in hooks._STANDS if stand[0] is not packs
+        )  # packs as in a real cluster
+        patch.setattr(hooks, "_STANDS", stands)
         schedule = Schedule(Plan(0, orders=[order]))
         world = schedule.world
         with hooks.installed(world), heard(schedule.services.judge):
