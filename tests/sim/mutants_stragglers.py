@@ -54,14 +54,15 @@ _fair_window = mrq.core.policy.fair_window
 @mutation(
     "no-revoke",
     "Nobody stops a straggler whose backup has committed",
-    (mrq.performer.Performer, "_order"),
+    (mrq.performer.Performer, "perform"),
 )
-def _no_revoke(self: Any, owned: Any, order: str, *task_id: str) -> None:
-    if order != "revoke":
-        _order(self, owned, order, *task_id)
+def _no_revoke(self: Any, owned: Any) -> None:
+    for command in [c for c in owned.todo if isinstance(c, mrq.performer.Revoke)]:
+        owned.todo.remove(command)
+    _perform(self, owned)
 
 
-_order = mrq.performer.Performer._order
+_perform = mrq.performer.Performer.perform
 
 
 @mutation(
