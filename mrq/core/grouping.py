@@ -2,7 +2,8 @@
 
 A map task groups what the user's function returned; a shuffle task merges what the map tasks grouped. Values
 stay in the order of the input, and a group's key is the one that came first: of ``(1, "a"), (True, "b")`` comes
-``(1, ["a", "b"])``. On its way a group is one row, or several if it has many values.
+``(1, ["a", "b"])``. On its way a group is one row, or several if it has many values; a merge looks at keys alone, so
+that many values may pass it packed.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from bisect import bisect_left, bisect_right
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import suppress
-from itertools import chain, groupby
+from itertools import groupby
 from typing import Any, Generic, TypeVar
 
 from mrq.core.keys import order_key, order_of_first, order_of_rows, sorted_by_key
@@ -116,8 +117,10 @@ _PIECE_BYTES = 256 * 1024
 _FEW = 16
 """Values that are one row in any case."""
 
-Row = Group[V] | list[V]
-"""A group, or more values of the group before it: so no row need be held that has all values of a frequent key."""
+Piece = list[V] | bytes
+"""Some of a group's values, in order; or packed, which is whoever's affair that merges. An opaque key's never are."""
+Row = tuple[Any, Piece[V]] | Piece[V]
+"""A key with values, or more values of the row before it: so no row need have all values of a frequent key."""
 
 
 def cut(groups: Iterable[Group[V]]) -> Iterator[Row[V]]:
@@ -146,13 +149,13 @@ def merge(streams: Iterable[Iterable[Sequence[Row[V]]]]) -> Iterator[Row[V]]:
     Args:
         streams: the rows of what `group` returned for one input each, cut into blocks of any size.
     """
-    cursors = [_Cursor(iter(stream)) for stream in streams]
+    cursors: list[_Cursor[V]] = [_Cursor(iter(stream)) for stream in streams]
     while alive := [cursor for cursor in cursors if cursor.fill()]:
         bound = min(cursor.last for cursor in alive)
         below = [row for cursor in alive if cursor.first < bound for row in cursor.take(bisect_left, bound)]
-        yield from cut(_joined(below))
+        yield from _joined(below)
         at = [cursor for cursor in alive if cursor.fill() and cursor.first == bound]
-        yield from _going_on(at[0].key, (values for cursor in at for values in cursor.all_of(bound)))
+        yield from _rows(at[0].key, (piece for cursor in at for piece in cursor.all_of(bound)))
     yield from cut(
         group((key, value) for cursor in cursors for key, values in cursor.opaque for value in values)
     )
@@ -170,24 +173,37 @@ def in_order(streams: Iterable[Iterable[Sequence[tuple[Any, Any]]]]) -> Iterator
         yield from cursor.opaque  # all in one stream, for all opaque keys are in one partition
 
 
-def _joined(groups: list[Group[V]]) -> Iterator[Group[V]]:
-    order = order_of_rows(groups)
-    groups.sort(key=order)
-    for _, same in groupby(groups, order):
-        (key, values), *rest = same
-        yield key, list(chain(values, *(more for _, more in rest))) if rest else values
+def _joined(rows: list[tuple[Any, Piece[V]]]) -> Iterator[Row[V]]:
+    order = order_of_rows(rows)
+    rows.sort(key=order)
+    for _, same in groupby(rows, order):
+        first, *more = same
+        if more:
+            yield from _rows(first[0], [first[1], *[piece for _, piece in more]])
+        else:
+            yield first
 
 
-def _going_on(key: Any, lists: Iterable[list[V]]) -> Iterator[Row[V]]:
-    """Return the rows of a group whose values come list by list, and never are there all together."""
+def _rows(key: Any, pieces: Iterable[Piece[V]]) -> Iterator[Row[V]]:
+    """Return the rows of a group whose values come piece by piece, and never are there all together."""
+    longer = _longer(pieces)
+    yield key, next(longer, [])
+    yield from longer
+
+
+def _longer(pieces: Iterable[Piece[V]]) -> Iterator[Piece[V]]:
+    """Join short lists; what is packed stays as it is."""
     held: list[V] = []
-    row: Row[V] = key, held
-    for values in lists:
-        if held and len(held) + len(values) > _piece_length(held):
-            yield row
-            row = held = []
-        held += values
-    yield row
+    for piece in pieces:
+        if held and (isinstance(piece, bytes) or len(held) + len(piece) > _piece_length(held)):
+            yield held
+            held = []
+        if isinstance(piece, bytes):
+            yield piece
+        else:
+            held += piece
+    if held:
+        yield held
 
 
 class _Cursor(Generic[V]):
@@ -205,7 +221,7 @@ class _Cursor(Generic[V]):
     def __init__(self, stream: Iterator[Sequence[Row[V]]]) -> None:
         self.opaque: list[Group[V]] = []
         self._stream = stream
-        self._block: Sequence[Group[V]] = ()
+        self._block: Sequence[tuple[Any, Piece[V]]] = ()
         self._next = 0
         self._last_key: Any = None
 
@@ -223,32 +239,32 @@ class _Cursor(Generic[V]):
             self._hold(self._with_keys(rows))
         return True
 
-    def _with_keys(self, rows: Sequence[Row[V]]) -> Sequence[Group[V]]:
+    def _with_keys(self, rows: Sequence[Row[V]]) -> Sequence[tuple[Any, Piece[V]]]:
         """Give rows that go on the key that they belong to."""
-        groups: list[Group[V]] = []
+        keyed: list[tuple[Any, Piece[V]]] = []
         for row in rows:
-            if type(row) is list:
+            if not isinstance(row, tuple):
                 row = self._last_key, row
-            groups.append(row)  # type: ignore[arg-type]  # what is no list is a group
+            keyed.append(row)
             self._last_key = row[0]
-        return groups
+        return keyed
 
-    def _hold(self, block: Sequence[Group[V]]) -> None:
+    def _hold(self, block: Sequence[tuple[Any, Piece[V]]]) -> None:
         end = bisect_left(block, OPAQUE, key=_rank)
-        self.opaque += block[end:]
+        self.opaque += block[end:]  # type: ignore[arg-type]  # an opaque key's values are not packed
         self._block, self._next = block[:end], 0
         if end:
             self.first, self.last = order_of_first(block[0]), order_of_first(block[end - 1])
 
-    def take(self, bisect: Callable[..., int], bound: OrderKey) -> Sequence[Group[V]]:
+    def take(self, bisect: Callable[..., int], bound: OrderKey) -> Sequence[tuple[Any, Piece[V]]]:
         """Let go of the groups up to that key: without it by `bisect_left`, with it by `bisect_right`."""
         start, self._next = self._next, bisect(self._block, bound, lo=self._next, key=order_of_first)
         if self._next < len(self._block):
             self.first = order_of_first(self._block[self._next])
         return self._block[start : self._next]
 
-    def all_of(self, bound: OrderKey) -> Iterator[list[V]]:
+    def all_of(self, bound: OrderKey) -> Iterator[Piece[V]]:
         """Let go of that key's values, also in blocks to come."""
         while self.fill() and self.first == bound:
-            for _, values in self.take(bisect_right, bound):
-                yield values
+            for _, piece in self.take(bisect_right, bound):
+                yield piece

@@ -28,7 +28,7 @@ from mrq.executor.near import OpenInput
 from mrq.executor.pairs import grouped
 from mrq.executor.skipping import Skips
 from mrq.executor.stopwatch import REST, Stopwatch, TimedWrites
-from mrq.executor.values import gathered
+from mrq.executor.values import gathered, sealed
 from mrq.ports import Store
 from mrq.segment import CHUNK_BYTES, SegmentReader, SegmentSummary, SegmentWriter
 from mrq.span import Readable
@@ -253,7 +253,7 @@ def _partitioned(groups: list[Group[Any]], n: int) -> list[Iterator[Row[Any]]]:
     partitions: list[list[Group[Any]]] = [[] for _ in range(n)]
     for row in groups:
         partitions[partition_of(row[0], n)].append(row)
-    return [cut(partition) for partition in partitions]
+    return [sealed(cut(partition)) for partition in partitions]
 
 
 def _map_results(task: _Task) -> list[int]:
@@ -281,7 +281,7 @@ def _stream(task: _Task, index: int, length: int) -> Iterator[list[Any]]:
 def _reduced(
     blocks: Iterable[list[Row[Any]]], reduce_func: ReduceFunction, task: _Task
 ) -> Iterator[tuple[Any, Any]]:
-    for position, (key, values) in enumerate(gathered(chain.from_iterable(blocks))):
+    for position, (key, values) in enumerate(gathered(chain.from_iterable(blocks), _loads)):
         task.watch.turn("run")
         try:
             y = reduce_func(values)

@@ -4,33 +4,73 @@ from __future__ import annotations
 
 import os
 from bisect import bisect_right
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from tempfile import TemporaryFile
 from typing import Any, overload
 from weakref import finalize
 
 from mrq import serial
-from mrq.core.grouping import Row
+from mrq.core.grouping import Piece, Row
+from mrq.core.keys import order_key
+from mrq.core.kinds import OPAQUE
+from mrq.errors import NotShippable
+from mrq.packing import deflated, inflated
 
 MEMORY_BYTES = 16 * 2**20
 """How many bytes of one key's values, pickled, are held in memory; more go to the machine's temporary folder."""
 _SAMPLE = 16
 """One value in so many is pickled to see how big they are."""
+_MANY = 512
+"""From how many values on a row's are packed by themselves: pickled once on their way, not once a phase."""
+
+Loads = Callable[[bytes], Any]
 
 
-def gathered(rows: Iterable[Row[Any]]) -> Iterator[tuple[Any, Sequence[Any]]]:
-    """Return each key with all its values, however many rows they came in."""
+def sealed(rows: Iterable[Row[Any]]) -> Iterator[Row[Any]]:
+    """Pack what rows have many values, for nobody looks at them before `gathered` does."""
+    opaque = False
+    for row in rows:
+        if isinstance(row, tuple):
+            key, values = row
+            if len(values) < _MANY:
+                yield row
+                continue
+            opaque = order_key(key)[0] == OPAQUE  # whose values a merge may have to pass one by one
+            yield row if opaque else (key, _sealed(values))
+        else:
+            yield row if opaque or len(row) < _MANY else _sealed(row)
+
+
+def _sealed(values: Piece[Any]) -> Piece[Any]:
+    try:
+        codec, stored = deflated(serial.dumps(values))
+    except (
+        NotShippable
+    ):  # then the list can't be packed among others either, where it is said which one it is
+        return values
+    return bytes((codec,)) + stored
+
+
+def _opened(piece: Piece[Any], loads: Loads) -> list[Any]:
+    if isinstance(piece, list):
+        return piece
+    values: list[Any] = loads(inflated(piece[0], piece[1:]))
+    return values
+
+
+def gathered(rows: Iterable[Row[Any]], loads: Loads = serial.loads) -> Iterator[tuple[Any, Sequence[Any]]]:
+    """Return each key with all its values, however many rows they came in; ``loads`` unpickles what is packed."""
     key, values = None, None
     more: _Longer | None = None
     for row in rows:
-        if type(row) is list:
+        if not isinstance(row, tuple):
             more = more or _Longer(values or [])
-            more.add(row)
+            more.add(_opened(row, loads))
             continue
         if values is not None:
             yield key, more.all() if more else values
         more = None
-        key, values = row
+        key, values = row[0], _opened(row[1], loads)
     if values is not None:
         yield key, more.all() if more else values
 

@@ -21,7 +21,7 @@ from mrq.core.grouping import group
 from mrq.core.keys import order_key
 from mrq.core.model import PHASES, Phase
 from mrq.errors import BadSignature, NotShippable, StoreError
-from mrq.executor import phases
+from mrq.executor import phases, values
 from mrq.executor.stopwatch import Stopwatch
 from mrq.inputs import write_input
 from mrq.segment import SegmentReader, SegmentWriter
@@ -100,13 +100,25 @@ keys = st.recursive(
 
 
 @settings(max_examples=40, deadline=None)
-@given(data=st.lists(st.tuples(keys, st.integers())), n_map=st.integers(1, 5), n_reduce=st.integers(1, 4))
+@given(
+    data=st.lists(st.tuples(keys, st.integers())),
+    n_map=st.integers(1, 5),
+    n_reduce=st.integers(1, 4),
+    many=st.integers(1, 4),
+)
 def test_the_three_phases_are_plain_pythons_evaluation(
-    tmp_path_factory: pytest.TempPathFactory, data: list[tuple[Any, int]], n_map: int, n_reduce: int
+    tmp_path_factory: pytest.TempPathFactory,
+    data: list[tuple[Any, int]],
+    n_map: int,
+    n_reduce: int,
+    many: int,
 ) -> None:
-    """Whatever the keys and however many tasks: all groups, and their values in the order of the input."""
+    """Whatever the keys and tasks, and what is packed by itself: all groups, values in the order of the input."""
     job = Job(tmp_path_factory.mktemp("store"), data, (lambda pairs: pairs, tuple), n_map, n_reduce)
-    assert repr(job.result()) == repr([(key, tuple(values)) for key, values in group(data)])
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(values, "_MANY", many)
+        result = job.result()
+    assert repr(result) == repr([(key, tuple(values)) for key, values in group(data)])
 
 
 def test_stats_say_what_was_handled(tmp_path: Path) -> None:
@@ -178,6 +190,13 @@ class Unequal:
         raise KeyError("mine")
 
 
+class BadOnceSent:
+    """Raises where it is unpickled."""
+
+    def __reduce__(self) -> Any:
+        return (raises, ([],))
+
+
 @pytest.mark.parametrize(
     ("code", "error"),
     [
@@ -190,6 +209,9 @@ class Unequal:
         ((lambda part: raises, sum), TypeError),
         ((COUNT[0], lambda values: threading.Lock()), NotShippable),
         ((lambda part: [("a", threading.Lock())], sum), NotShippable),
+        ((lambda part: [("a", threading.Lock())] * 1000, sum), NotShippable),
+        ((lambda part: [("a", BadOnceSent())], sum), KeyError),
+        ((lambda part: [("a", BadOnceSent())] * 1000, sum), KeyError),
     ],
 )
 def test_what_user_code_raises_is_carried_and_no_attempt_is_left(

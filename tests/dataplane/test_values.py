@@ -14,9 +14,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mrq import spool
-from mrq.core.grouping import cut
+from mrq.core.grouping import cut, merge
 from mrq.executor import phases, values
-from mrq.executor.values import LazyValues, gathered
+from mrq.executor.values import LazyValues, gathered, sealed
 from tests.dataplane.test_phases import Job
 
 pieces = st.lists(st.lists(st.integers(), min_size=1, max_size=5), min_size=1, max_size=6)
@@ -76,8 +76,29 @@ def test_rows_become_groups_again(groups: list[tuple[int, list[int]]], most: int
             patch.setattr("mrq.core.grouping.PIECE", most)
             patch.setattr("mrq.core.grouping._FEW", 1)
             patch.setattr(values, "MEMORY_BYTES", memory)
-            found = [(key, list(all_)) for key, all_ in gathered(cut(groups))]
-        assert found == groups
+            patch.setattr(values, "_MANY", 2)
+            for rows in (cut(groups), sealed(cut(groups))):
+                assert [(key, list(all_)) for key, all_ in gathered(rows)] == groups
+
+
+class Caseless(str):
+    """Opaque, for only its own ``==`` can tell."""
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, str) and self.lower() == other.lower()
+
+    __hash__ = None  # type: ignore[assignment]
+
+
+def test_many_values_pass_a_merge_packed_but_not_an_opaque_keys() -> None:
+    """Few values are joined; many stay the bytes that they are."""
+    many, few = [1] * 1000, [1] * 10
+    [(_, packed)] = sealed(cut([("a", many)]))
+    assert isinstance(packed, bytes)
+    assert len(packed) < 200
+    streams = [[[("a", packed), ("b", few)]], [[("a", few), ("b", few)]], [[("a", packed)]]]
+    assert list(merge(streams)) == [("a", packed), few, packed, ("b", few * 2)]
+    assert list(sealed(cut([(Caseless("a"), many)]))) == [(Caseless("a"), many)]
 
 
 TEXT = "x" * 1000
