@@ -14,10 +14,13 @@ from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import suppress
 from itertools import groupby
+from operator import itemgetter
 from typing import Any, Generic, TypeVar
 
 from mrq.core.keys import order_key, order_of_first, order_of_rows, sorted_by_key
 from mrq.core.kinds import OPAQUE, OrderKey
+
+_first = itemgetter(0)
 
 V = TypeVar("V")
 Group = tuple[Any, list[V]]
@@ -102,10 +105,6 @@ def _all_plain(keys: Collection[Any]) -> bool:
     return _PLAIN.issuperset(map(type, keys)) or all(map(_is_plain, keys))
 
 
-def _first(row: tuple[OrderKey, Any]) -> OrderKey:
-    return row[0]
-
-
 def _rank(row: tuple[Any, Any]) -> int:
     return order_of_first(row)[0]
 
@@ -114,7 +113,7 @@ PIECE = 4096
 """How many values a row holds at most; a key that has more has more rows."""
 _PIECE_BYTES = 256 * 1024
 """About how many bytes of values a row holds at most, as far as a first value's own size tells."""
-_FEW = 16
+FEW = 16
 """Values that are one row in any case."""
 
 Piece = list[V] | bytes
@@ -126,16 +125,21 @@ Row = tuple[Any, Piece[V]] | Piece[V]
 def cut(groups: Iterable[Group[V]]) -> Iterator[Row[V]]:
     """Return groups as rows of a few thousand values each."""
     for key, values in groups:
-        if len(values) <= _FEW or len(values) <= (most := _piece_length(values)):
+        if not _too_long(values, len(values)):
             yield key, values
             continue
+        most = _piece_length(values)
         yield key, values[:most]
         for start in range(most, len(values), most):
             yield values[start : start + most]
 
 
+def _too_long(values: list[Any], n: int) -> bool:
+    return n > FEW and n > _piece_length(values)
+
+
 def _piece_length(values: list[Any]) -> int:
-    return max(_FEW, min(PIECE, _PIECE_BYTES // sys.getsizeof(values[0])))
+    return max(FEW, min(PIECE, _PIECE_BYTES // sys.getsizeof(values[0])))
 
 
 def merge(streams: Iterable[Iterable[Sequence[Row[V]]]]) -> Iterator[Row[V]]:
@@ -177,33 +181,32 @@ def _joined(rows: list[tuple[Any, Piece[V]]]) -> Iterator[Row[V]]:
     order = order_of_rows(rows)
     rows.sort(key=order)
     for _, same in groupby(rows, order):
-        first, *more = same
-        if more:
-            yield from _rows(first[0], [first[1], *[piece for _, piece in more]])
+        group = list(same)
+        if len(group) == 1:
+            yield group[0]
         else:
-            yield first
+            yield from _rows(group[0][0], [piece for _, piece in group])
 
 
 def _rows(key: Any, pieces: Iterable[Piece[V]]) -> Iterator[Row[V]]:
-    """Return the rows of a group whose values come piece by piece, and never are there all together."""
-    longer = _longer(pieces)
-    yield key, next(longer, [])
-    yield from longer
+    """Return the rows of a group whose values come piece by piece, and never are there all together.
 
-
-def _longer(pieces: Iterable[Piece[V]]) -> Iterator[Piece[V]]:
-    """Join short lists; what is packed stays as it is."""
+    Short lists are joined; what is packed stays as it is.
+    """
     held: list[V] = []
+    row: Row[V] = key, held
     for piece in pieces:
-        if held and (isinstance(piece, bytes) or len(held) + len(piece) > _piece_length(held)):
-            yield held
-            held = []
-        if isinstance(piece, bytes):
-            yield piece
+        packed = type(piece) is bytes
+        if held and (packed or _too_long(held, len(held) + len(piece))):
+            yield row
+            row = held = []
+        if packed:
+            yield piece if row is held else (key, piece)
+            row = held = []
         else:
-            held += piece
+            held += piece  # type: ignore[arg-type]  # a list
     if held:
-        yield held
+        yield row
 
 
 class _Cursor(Generic[V]):
@@ -242,11 +245,14 @@ class _Cursor(Generic[V]):
     def _with_keys(self, rows: Sequence[Row[V]]) -> Sequence[tuple[Any, Piece[V]]]:
         """Give rows that go on the key that they belong to."""
         keyed: list[tuple[Any, Piece[V]]] = []
+        key = self._last_key
         for row in rows:
-            if not isinstance(row, tuple):
-                row = self._last_key, row
-            keyed.append(row)
-            self._last_key = row[0]
+            if isinstance(row, tuple):
+                key = row[0]
+                keyed.append(row)
+            else:
+                keyed.append((key, row))
+        self._last_key = key
         return keyed
 
     def _hold(self, block: Sequence[tuple[Any, Piece[V]]]) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import pickle
 from collections.abc import Callable, Collection, Iterable
+from operator import itemgetter
 from struct import Struct
 from typing import Any, TypeVar
 from zlib import crc32
@@ -16,6 +17,7 @@ from mrq.core.kinds import BYTES, OPAQUE, TUPLE, OpaqueInside, OrderKey, canonic
 
 V = TypeVar("V")
 
+_first = itemgetter(0)
 _eight_bytes = Struct("<q").pack
 _four_bytes = Struct("<I").pack
 
@@ -82,10 +84,6 @@ def _natural(keys: Collection[Any]) -> bool:
 def order_of_first(row: tuple[Any, Any]) -> OrderKey:
     """Return the order key of a (key, value) row's key."""
     return order_key(row[0])
-
-
-def _first(row: tuple[Any, Any]) -> Any:
-    return row[0]
 
 
 _NO_ORDER = getattr(object, "__lt__", None)

@@ -18,7 +18,7 @@ from typing import Any, NamedTuple, TypeVar
 
 from mrq import inputs, layout, serial, sidecar
 from mrq.blob import Signer
-from mrq.core.grouping import Group, Row, cut, merge
+from mrq.core.grouping import Group, Row, merge
 from mrq.core.keys import partition_of
 from mrq.core.model import Phase
 from mrq.errors import MrqError, NotShippable, StoreError
@@ -253,7 +253,7 @@ def _partitioned(groups: list[Group[Any]], n: int) -> list[Iterator[Row[Any]]]:
     partitions: list[list[Group[Any]]] = [[] for _ in range(n)]
     for row in groups:
         partitions[partition_of(row[0], n)].append(row)
-    return [sealed(cut(partition)) for partition in partitions]
+    return [sealed(partition) for partition in partitions]
 
 
 def _map_results(task: _Task) -> list[int]:

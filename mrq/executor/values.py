@@ -10,7 +10,7 @@ from typing import Any, overload
 from weakref import finalize
 
 from mrq import serial
-from mrq.core.grouping import Piece, Row
+from mrq.core.grouping import FEW, Group, Piece, Row, cut
 from mrq.core.keys import order_key
 from mrq.core.kinds import OPAQUE
 from mrq.errors import NotShippable
@@ -26,28 +26,30 @@ _MANY = 512
 Loads = Callable[[bytes], Any]
 
 
-def sealed(rows: Iterable[Row[Any]]) -> Iterator[Row[Any]]:
-    """Pack what rows have many values, for nobody looks at them before `gathered` does."""
-    opaque = False
-    for row in rows:
-        if isinstance(row, tuple):
-            key, values = row
-            if len(values) < _MANY:
-                yield row
-                continue
-            opaque = order_key(key)[0] == OPAQUE  # whose values a merge may have to pass one by one
-            yield row if opaque else (key, _sealed(values))
+def sealed(groups: Iterable[Group[Any]]) -> Iterator[Row[Any]]:
+    """Return groups as rows, packed where they have many values, for nobody looks at them before `gathered` does.
+
+    But not those of an opaque key: a merge may have to group them once more, one by one.
+    """
+    for group in groups:
+        key, values = group
+        if len(values) <= FEW:
+            yield group
+        elif len(values) < _MANY or order_key(key)[0] == OPAQUE:
+            yield from cut((group,))
         else:
-            yield row if opaque or len(row) < _MANY else _sealed(row)
+            yield from map(_sealed, cut((group,)))
 
 
-def _sealed(values: Piece[Any]) -> Piece[Any]:
+def _sealed(row: Row[Any]) -> Row[Any]:
     try:
-        codec, stored = deflated(serial.dumps(values))
-    except (
-        NotShippable
-    ):  # then the list can't be packed among others either, where it is said which one it is
-        return values
+        return (row[0], _packed(row[1])) if isinstance(row, tuple) else _packed(row)
+    except NotShippable:  # a list can be shipped no better, but with it is said which one can't
+        return row
+
+
+def _packed(values: Piece[Any]) -> bytes:
+    codec, stored = deflated(serial.dumps(values))
     return bytes((codec,)) + stored
 
 

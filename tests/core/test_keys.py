@@ -380,7 +380,7 @@ def test_merging_groups_is_grouping_all(inputs: list[list[tuple[Any, int]]], siz
     """group(a + b) == merge(group(a), group(b)), however groups are cut into rows and rows into blocks."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(grouping, "PIECE", most)
-        patch.setattr(grouping, "_FEW", 1)
+        patch.setattr(grouping, "FEW", 1)
         streams = []
         for pairs in inputs:
             rows = list(cut(group(pairs)))

@@ -117,6 +117,7 @@ def test_the_three_phases_are_plain_pythons_evaluation(
     job = Job(tmp_path_factory.mktemp("store"), data, (lambda pairs: pairs, tuple), n_map, n_reduce)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(values, "_MANY", many)
+        patch.setattr(values, "FEW", 0)
         result = job.result()
     assert repr(result) == repr([(key, tuple(values)) for key, values in group(data)])
 

@@ -74,10 +74,11 @@ def test_rows_become_groups_again(groups: list[tuple[int, list[int]]], most: int
     for memory in (0, values.MEMORY_BYTES):
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr("mrq.core.grouping.PIECE", most)
-            patch.setattr("mrq.core.grouping._FEW", 1)
+            patch.setattr("mrq.core.grouping.FEW", 1)
             patch.setattr(values, "MEMORY_BYTES", memory)
             patch.setattr(values, "_MANY", 2)
-            for rows in (cut(groups), sealed(cut(groups))):
+            patch.setattr(values, "FEW", 1)
+            for rows in (cut(groups), sealed(groups)):
                 assert [(key, list(all_)) for key, all_ in gathered(rows)] == groups
 
 
@@ -93,12 +94,12 @@ class Caseless(str):
 def test_many_values_pass_a_merge_packed_but_not_an_opaque_keys() -> None:
     """Few values are joined; many stay the bytes that they are."""
     many, few = [1] * 1000, [1] * 10
-    [(_, packed)] = sealed(cut([("a", many)]))
+    [(_, packed)] = sealed([("a", many)])
     assert isinstance(packed, bytes)
     assert len(packed) < 200
     streams = [[[("a", packed), ("b", few)]], [[("a", few), ("b", few)]], [[("a", packed)]]]
     assert list(merge(streams)) == [("a", packed), few, packed, ("b", few * 2)]
-    assert list(sealed(cut([(Caseless("a"), many)]))) == [(Caseless("a"), many)]
+    assert list(sealed([(Caseless("a"), many)])) == [(Caseless("a"), many)]
 
 
 TEXT = "x" * 1000
