@@ -3,7 +3,7 @@
     partition 0: frame, frame, … │ partition 1: … │ index: one entry a partition │ trailer
 
     frame     stored length, codec, number of records, whether it is the partition's last; digest; payload
-    payload   pickled lists of records, one after the other; deflated if that leaves a quarter of it
+    payload   pickled lists of records, one after the other; deflated if that leaves a quarter of it at most
     entry     offset, length, number of records, digest over the digests of the partition's frames
     trailer   magic, number of partitions, offset and length of the index, digest of the index
 
