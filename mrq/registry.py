@@ -75,8 +75,19 @@ class Registry:
         return _last(node) if node else -1
 
     def submit(self, record: JobRecord) -> None:
-        """Make a job known to the masters."""
-        self.tree.create(_job(record.job_id), record.encode())
+        """Make a job known to the masters; a reply that was lost does no harm, also if one has written it since.
+
+        Raises:
+            NodeExists: another job has this number.
+        """
+        path = _job(record.job_id)
+        try:
+            self.tree.create(path, record.encode())
+        except NodeExists:
+            self.tree.sync()
+            held = self.job(record.job_id)
+            if held is None or held.record.key != record.key:
+                raise
 
     def job_ids(self, watch: Watch | None = None) -> list[str]:
         """Return all jobs, oldest first."""

@@ -66,6 +66,15 @@ _submit = Registry.submit
 
 
 @mutation(
+    "lost-in-its-own-way",
+    "A submission whose reply was lost takes its own record for another's",
+    (Registry, "submit"),
+)
+def _creating(self: Any, record: Any) -> None:
+    self.tree.create(f"/jobs/{record.job_id}", record.encode())
+
+
+@mutation(
     "give-up-lost-session",
     "The client's session ends, and so does the future",
     (mrq.following.Follower, "_look"),

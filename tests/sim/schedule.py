@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import cache, partial
 
-from mrq.errors import MrqError
+from mrq.errors import MrqError, NodeExists
 from tests.sim import hooks
 from tests.sim.cast import Cast, ClientNode, MasterNode, Services, WorkerNode, heard
 from tests.sim.chaos import Chaos
@@ -71,6 +71,8 @@ class Schedule:
         try:
             order.job_id = client.submit(order)
         except MrqError as error:
+            if isinstance(error, NodeExists):
+                self.world.accuse(f"a submission found its own record in its way: {error}")
             self.world.tell(client.name, f"could not submit: {error!r}")
             return
         if not order.over:

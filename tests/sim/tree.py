@@ -171,7 +171,8 @@ class SimSession:
 
         def again() -> Entry:
             there = self.tree.nodes.get(path)
-            return there if made and there and there.czxid == made[0].czxid else act()
+            ours = made and there and there.czxid == made[0].czxid and (ephemeral or there.data == data)
+            return there if there and ours else act()
 
         entry = self._ask(path, act, again, writes=True)
         return self._node(entry)

@@ -145,10 +145,21 @@ def test_a_job_that_was_never_submitted_is_unknown(registry: Registry) -> None:
 
 
 def test_a_job_can_not_be_submitted_twice(registry: Registry, other: Registry) -> None:
-    """Whoever comes second has someone else's id."""
+    """Whoever comes second has someone else's id: another key tells."""
     registry.submit(record())
     with pytest.raises(NodeExists):
-        other.submit(record())
+        other.submit(record().model_copy(update={"key": "f" * 64}))
+
+
+def test_a_submission_finds_itself_although_a_master_was_quick(registry: Registry, other: Registry) -> None:
+    """Its reply was lost, and the record was written by a master since."""
+    registry.submit(record())
+    held = other.require(record().job_id)
+    epoch = other.claim(record().job_id, "ada")
+    assert epoch
+    other.amend(record().job_id, held, epoch, state=JobState.MAP)
+    registry.submit(record())
+    assert registry.require(record().job_id).record.state is JobState.MAP
 
 
 def test_a_znode_that_holds_something_else_is_said_to_be_that_job_s(registry: Registry) -> None:
