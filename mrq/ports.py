@@ -254,6 +254,12 @@ class Broker(Protocol):
     def stop_consuming(self) -> None:
         """Take no new delivery of a durable queue; what is on loan can still be acked, and private queues go on."""
 
+    def refresh(self) -> None:
+        """Have consumers of durable queues taken up again that are idle: the broker may have forgotten them.
+
+        Nothing is lost by it, nor comes twice. Thread-safe; does not block.
+        """
+
     def depths(self) -> dict[str, Depth]:
         """Return the depth of each durable queue, by its short name: map, shuffle, reduce, dead.
 

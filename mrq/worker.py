@@ -298,6 +298,7 @@ class Worker:
             self._revoke(order, running)
         else:
             self._broker.publish([self._report_of(one) for one in running])
+            self._broker.refresh()  # that somebody asks is a sign that a task does not come to us
 
     def _look_at_jobs(self) -> None:
         """Kill what runs of jobs that are over: the order to do so may have been lost."""

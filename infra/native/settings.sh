@@ -2,7 +2,7 @@
 #
 #   MRQ_NATIVE_RUN          the folder of all state (data, logs, configuration, password)     infra/native/run
 #   MRQ_NATIVE_PORT_OFFSET  added to every default port, for a second instance beside the first;            0
-#                           "auto" is the first of 0, 500, 1000, ... 6500 with the needed ports free
+#                           "auto" is the first of 0, 500, 1000, ... 6500 with all ports free
 #   MRQ_NATIVE_<NAME>_PORT  one port, see below
 #   MRQ_NATIVE_DEADLINE     seconds that a start may take                                                 120
 #

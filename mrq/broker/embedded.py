@@ -228,6 +228,9 @@ class EmbeddedBroker:
                 if wish.queue is not None:
                     wish.stop()
 
+    def refresh(self) -> None:
+        """Do nothing: this server forgets no consumer."""
+
     def depths(self) -> dict[str, Depth]:
         """Return the depth of each durable queue."""
         self._check_open()

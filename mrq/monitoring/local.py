@@ -12,7 +12,7 @@ from typing import Any
 
 from mrq import layout
 from mrq.config import Settings
-from mrq.core.model import PHASES, Phase, TaskState
+from mrq.core.model import PHASES, JobState, Phase, TaskState
 from mrq.errors import JobError, MrqError
 from mrq.inline import InlineStore
 from mrq.monitoring import prints
@@ -20,6 +20,9 @@ from mrq.monitoring.views import Job, MasterInfo, Missing, Queue, Queues, Status
 from mrq.ports import Broker, Store
 from mrq.registry import Registry
 from mrq.store.address import describe, open_store
+
+SETTLE_SECONDS = 2.0
+"""After a job's end: how long its last tasks are waited for."""
 
 
 class LocalMonitoring:
@@ -174,7 +177,18 @@ class LocalMonitoring:
     # ------------------------------------------------------------ ZooKeeper
 
     def zoo(self) -> Zoo:
-        """Return what ZooKeeper holds: members, tasks, jobs, and the tasks of dead workers."""
+        """Return what ZooKeeper holds: members, tasks, jobs, and the tasks of dead workers.
+
+        A result may be there a moment before its job's last tasks are in ZooKeeper; they are waited for.
+        """
+        end = time.monotonic() + SETTLE_SECONDS
+        while True:
+            zoo = self._zoo()
+            if not any(map(_settles, zoo.jobs.values())) or time.monotonic() > end:
+                return zoo
+            time.sleep(SETTLE_SECONDS / 50)
+
+    def _zoo(self) -> Zoo:
         workers = self.workers()
         jobs = self.jobs()
         tasks = {phase: self._tasks(jobs, phase) for phase in PHASES}
@@ -227,6 +241,11 @@ class LocalMonitoring:
         tree = self.hdfs(path)
         prints.tree(tree)
         return tree
+
+
+def _settles(job: Job) -> bool:
+    """Whether a job completed so shortly ago that its master may not have told all of it yet."""
+    return job.state == JobState.COMPLETED and job.done < job.total and job.age - job.seconds < SETTLE_SECONDS
 
 
 def _tree(store: Store, path: str) -> Tree:

@@ -5,12 +5,15 @@ from __future__ import annotations
 import threading
 import time
 from concurrent.futures import wait
+from contextlib import closing
 from typing import TYPE_CHECKING
 
 import pytest
+from pika import BlockingConnection
 from pydantic import SecretStr
 
 from mrq.broker.rabbitmq import RabbitMQBroker
+from mrq.broker.rabbitmq.link import parameters
 from mrq.errors import AuthenticationFailed, BrokerUnavailable, ConfigurationError
 from mrq.ports import Delivery
 from tests.contract.broker_servers import PATIENCE, Inbox, RabbitMQKind, eventually, task, unique_prefix
@@ -180,6 +183,27 @@ def test_a_queue_deleted_under_load_loses_no_later_message(kind: RabbitMQKind) -
         future.result(PATIENCE)
     eventually(lambda: set(collector.ids) == expected(300), "all messages came")
     eventually(broker.healthy, "the consumer is registered again")
+
+
+def test_a_consumer_that_the_server_forgot_is_taken_up_again(kind: RabbitMQKind) -> None:
+    """A queue that is deleted and at once declared again may keep its consumers and deliver nothing to them (3.10)."""
+    broker, inbox = kind.connect(), Inbox()
+    queue = kind.topology.queue("map")
+    broker.consume(queue, 1, inbox)
+    full = next(found for found in kind.topology.queues() if found.name == queue)
+    with closing(
+        BlockingConnection(parameters(kind.settings, kind.settings.rabbitmq_hosts[0], "test"))
+    ) as raw:
+        channel = raw.channel()
+        for number in range(3):
+            channel.queue_delete(queue)
+            channel.queue_declare(queue, durable=True, arguments=full.arguments)
+            channel.queue_bind(queue, full.exchange, full.binding)
+            broker.publish([task(kind.topology, number)]).result(PATIENCE)
+            eventually(lambda: broker.refresh() or inbox.count(), "it is delivered", 60)
+            delivery = inbox.take()
+            assert delivery.message.message_id == f"job_1/map/{number}"
+            delivery.ack()
 
 
 def test_a_deleted_exchange_comes_back(kind: RabbitMQKind) -> None:

@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 from selenium.common.exceptions import (
     NoSuchElementException,
     StaleElementReferenceException,
+    TimeoutException,
     WebDriverException,
 )
 from selenium.webdriver import Chrome, ChromeOptions, ChromeService
@@ -70,19 +71,26 @@ class ManagementPages:
         self.chrome = chrome
         self.url = url
         self.vhost = vhost
+        self._login: tuple[str, str] | None = None
 
     def log_in(self, username: str, password: str) -> str:
         """Fill in the form; return what the page says then: who is logged in, or why nobody is."""
 
         def try_once(seconds: float) -> str:
+            self._login = None
             self.open("", "input[name=username]", seconds)
-            for name, text in (("username", username), ("password", password)):
-                self.find(f"input[name={name}]").send_keys(text)
-            self.find("#login input[type=submit]").click()
+            self._fill_in(username, password)
             said = self.wait(lambda: self.text("#logout") or self.text("#login-status"), "an answer", seconds)
+            if not self.text("#login-status"):
+                self._login = username, password
             return self.text("#login-status") or self.text("#login-details") or str(said)
 
         return self.persist(try_once)
+
+    def _fill_in(self, username: str, password: str) -> None:
+        for name, text in (("username", username), ("password", password)):
+            self.find(f"input[name={name}]").send_keys(text)
+        self.find("#login input[type=submit]").click()
 
     # ------------------------------------------------------------ the queues
 
@@ -158,6 +166,10 @@ class ManagementPages:
         """Load a page anew; return an element of it."""
         self.chrome.get("about:blank")  # or a change of place alone would load nothing
         self.chrome.get(f"{self.url}/{place}")
+        form = "input[name=username]"
+        self.wait(lambda: self.all(selector, by) or self.all(form), f"{selector} or the login", seconds)
+        if self._login and self.all(form):  # it may have lost who we are
+            self._fill_in(*self._login)
         return self.find(selector, by, seconds)
 
     def find(self, selector: str, by: str = By.CSS_SELECTOR, seconds: float = PATIENCE / 10) -> WebElement:
@@ -181,4 +193,8 @@ class ManagementPages:
         """Return what the condition gives as soon as it is true; the page may be drawn anew meanwhile."""
         redrawn = (NoSuchElementException, StaleElementReferenceException)
         waiting = WebDriverWait(self.chrome, seconds, poll_frequency=0.2, ignored_exceptions=redrawn)
-        return waiting.until(lambda _: condition(), f"{what}: not within {seconds:g} s")
+        try:
+            return waiting.until(lambda _: condition())
+        except TimeoutException:
+            shown = self.text("body")[:500]
+            raise TimeoutException(f"{what}: not within {seconds:g} s, on a page with {shown!r}") from None

@@ -301,6 +301,23 @@ def test_stop_consuming_leaves_the_rest_to_others(kind: Kind, broker: Broker) ->
     eventually(lambda: ready(broker, "map") == 0, "nothing came back")
 
 
+def test_refreshing_again_and_again_loses_nothing_and_brings_nothing_twice(
+    kind: Kind, broker: Broker
+) -> None:
+    inbox, ids = Inbox(), []
+    broker.consume(kind.topology.queue("map"), 2, inbox)
+    for number in range(20):
+        publish(broker, task(kind.topology, number))
+        broker.refresh()
+        delivery = inbox.take()
+        broker.refresh()
+        ids.append(delivery.message.message_id)
+        delivery.ack()
+    assert ids == [f"job_1/map/{number}" for number in range(20)]
+    eventually(lambda: ready(broker, "map") == 0, "all is acked")
+    assert inbox.count() == 0
+
+
 def test_who_has_stopped_consuming_hears_of_private_queues_still(kind: Kind, broker: Broker) -> None:
     """A worker that drains must hear that what it runs was cancelled."""
     leaving, orders = kind.connect(), Inbox()

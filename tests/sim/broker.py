@@ -225,6 +225,9 @@ class SimBroker:
             if wish.queue is not None:
                 wish.stop()
 
+    def refresh(self) -> None:
+        """See `mrq.ports.Broker`; this server forgets no consumer."""
+
     def depths(self) -> dict[str, Depth]:
         """See `mrq.ports.Broker`."""
         return self.ask(self.server.depths)

@@ -1,6 +1,7 @@
 """`LocalMonitoring` over embedded parts with records made by hand."""
 
 import json
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -123,6 +124,26 @@ def test_tasks_in_progress_at_a_worker_that_is_gone_are_dead_worker_tasks(
     assert list(monitoring.zoo().dead_worker_tasks) == ["shuffle 0_0"]
     registry.register("workers", "w-2", _member("busy", slots=1))
     assert monitoring.zoo().dead_worker_tasks == {}
+
+
+def test_the_last_tasks_of_a_job_that_just_completed_are_waited_for(
+    monitoring: LocalMonitoring, registry: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The result is out before its master has told all of the job's tasks."""
+    registry.submit(_record("job_11", state=JobState.COMPLETED, ended_at=time.time()))
+
+    def meanwhile(_seconds: float) -> None:
+        for phase, total in {Phase.MAP: 2, Phase.SHUFFLE: 1, Phase.REDUCE: 1}.items():
+            rows = (TaskRow(index=i, state=TaskState.COMPLETED, worker="w-1") for i in range(total))
+            registry.write_page("job_11", 0, _page(phase, *rows))
+        done = {phase: PhaseProgress(done=n, total=n) for phase, n in zip(Phase, (2, 1, 1), strict=True)}
+        registry.write_progress("job_11", ProgressRecord(phases=done))
+
+    monkeypatch.setattr("mrq.monitoring.local.time.sleep", meanwhile)
+    zoo = monitoring.zoo()
+    assert zoo.jobs["11"].done == 4
+    assert {"11_0", "11_1"} <= zoo.map_tasks.keys()
+    assert zoo.reduce_tasks["11_0"].worker_hostname == "w-1"
 
 
 def test_print_zoo_returns_what_it_prints_and_no_key(monitoring: LocalMonitoring) -> None:

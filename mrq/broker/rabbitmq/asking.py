@@ -76,6 +76,7 @@ class Loan:
         self._answer = answer
         self._failed = failed
         self._taken: list[Delivery] = []
+        self._lent: set[int] = set()
         channel = connection.channel(on_open_callback=guarded(self._opened))
         channel.add_on_close_callback(guarded(self._closed))
 
@@ -92,7 +93,9 @@ class Loan:
     def _got(self, channel: Channel, method: Any, properties: Any, body: bytes) -> None:
         message, count = decode(method, properties, body)
         tag = method.delivery_tag
-        self._taken.append(RabbitMQDelivery(self._thread, channel, tag, self._queue, message, count))
+        self._taken.append(
+            RabbitMQDelivery(self._thread, channel, tag, self._lent, self._queue, message, count)
+        )
         self._next(channel)
 
     def _end(self, channel: Channel, _frame: Any = None) -> None:

@@ -141,8 +141,7 @@ class RabbitMQBroker:
     def stop_consuming(self) -> None:
         """Take no new delivery of a durable queue; what is on loan can still be acked."""
         self._check_open()
-        with self._lock:
-            consumers = [one for one in self._consumers if not isinstance(one, PrivateConsumer)]
+        consumers = self._of_durable_queues()
         ended: list[Future[None]] = [Future() for _ in consumers]
         for consumer, done in zip(consumers, ended, strict=True):
             self._thread.call(partial(consumer.stop, done))
@@ -155,6 +154,15 @@ class RabbitMQBroker:
             except FutureTimeoutError:
                 log.warning("RabbitMQ has not said that it stopped the consumers")
                 return
+
+    def refresh(self) -> None:
+        """Have consumers of durable queues taken up again that are idle."""
+        for consumer in self._of_durable_queues():
+            self._thread.call_if_running(consumer.refresh)
+
+    def _of_durable_queues(self) -> list[Consumer]:
+        with self._lock:
+            return [one for one in self._consumers if not isinstance(one, PrivateConsumer)]
 
     def depths(self) -> dict[str, Depth]:
         """Return the depth of each durable queue; how many are unacked is not known (-1)."""

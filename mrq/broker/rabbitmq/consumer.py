@@ -8,6 +8,7 @@ import uuid
 from collections.abc import Mapping
 from concurrent.futures import Future
 from functools import partial
+from time import monotonic
 from typing import Any
 
 import pika
@@ -22,6 +23,9 @@ from mrq.ports import Handler, Message
 log = logging.getLogger(__name__)
 
 Binding = tuple[str, str]
+
+IDLE_SECONDS = 5.0
+"""For how long a consumer had no delivery when `Consumer.refresh` doubts that the broker still knows it."""
 
 
 def decode(method: Any, properties: pika.BasicProperties, body: bytes) -> tuple[Message, int]:
@@ -71,17 +75,29 @@ def _finish(done: Future[None], *_: Any) -> None:
 
 
 class RabbitMQDelivery:
-    """Implements `mrq.ports.Delivery`; belongs to one channel, and means nothing after its end."""
+    """Implements `mrq.ports.Delivery`; belongs to one channel, and means nothing after its end.
 
-    __slots__ = ("_channel", "_settled", "_tag", "_thread", "delivery_count", "message", "queue")
+    Args:
+        lent: the tags of what the channel delivered that is not settled; this one's is put into it.
+    """
+
+    __slots__ = ("_channel", "_lent", "_tag", "_thread", "delivery_count", "message", "queue")
 
     def __init__(
-        self, thread: IOThread, channel: Channel, tag: int, queue: str, message: Message, delivery_count: int
+        self,
+        thread: IOThread,
+        channel: Channel,
+        tag: int,
+        lent: set[int],
+        queue: str,
+        message: Message,
+        delivery_count: int,
     ) -> None:
         self._thread = thread
         self._channel = channel
         self._tag = tag
-        self._settled = False
+        self._lent = lent
+        lent.add(tag)
         self.queue = queue
         self.message = message
         self.delivery_count = delivery_count
@@ -99,8 +115,8 @@ class RabbitMQDelivery:
 
     def _send(self, send: partial[None]) -> None:
         # A tag that the broker does not know (any more) would cost the channel.
-        if not self._settled and self._channel.is_open:
-            self._settled = True
+        if self._tag in self._lent and self._channel.is_open:
+            self._lent.remove(self._tag)
             send()
 
 
@@ -120,6 +136,8 @@ class Consumer:
         self._handler = handler
         self._channel: Any = None
         self._tag = ""
+        self._lent: set[int] = set()
+        self._heard = 0.0
         self._backoff = Backoff()
         self.registered = False
         self.stopped = False
@@ -145,13 +163,24 @@ class Consumer:
         channel.add_on_close_callback(guarded(partial(_finish, done)))
         channel.basic_cancel(self._tag, callback=guarded(partial(_finish, done)))
 
+    def refresh(self) -> None:
+        """Be taken up again if nothing came for a while, and nothing is on loan.
+
+        The broker may have forgotten us: to the consumers of a queue that was deleted and is there again at once,
+        RabbitMQ 3.10 gives messages out that never arrive.
+        """
+        idle = not self._lent and monotonic() - self._heard > IDLE_SECONDS
+        if self._channel is not None and self.registered and idle:
+            log.debug("the consumer of %s is taken up again: nothing came for a while", self.queue)
+            self._renew(self._channel)
+
     # --- steps of a subscription, in order ---
 
     def _open(self, connection: Any) -> None:
         if self.stopped:
             return
         channel = connection.channel(on_open_callback=guarded(self._opened))
-        self._channel = channel
+        self._channel, self._lent = channel, set()
         channel.add_on_close_callback(guarded(self._closed))
         channel.add_on_cancel_callback(guarded(partial(self._cancelled, channel)))
 
@@ -174,12 +203,18 @@ class Consumer:
             self._backoff.reset()
             _finish(self.begun)
             log.debug("consuming %s", self.queue)
+            self._heard = monotonic()
 
     def _received(self, channel: Channel, method: Any, properties: pika.BasicProperties, body: bytes) -> None:
+        if channel is not self._channel:
+            return  # it is closing: what still comes goes back to the queue
         try:
             message, count = decode(method, properties, body)
             tag = method.delivery_tag
-            self._handler(RabbitMQDelivery(self._thread, channel, tag, self.queue, message, count))
+            self._heard = monotonic()
+            self._handler(
+                RabbitMQDelivery(self._thread, channel, tag, self._lent, self.queue, message, count)
+            )
         except Exception:
             log.exception("a handler of messages of %s failed; the message stays unacked", self.queue)
 
@@ -188,10 +223,13 @@ class Consumer:
     def _cancelled(self, channel: Channel, _frame: Any) -> None:
         if channel is self._channel and not self.stopped:
             log.warning("RabbitMQ cancelled the consumer of %s; it is taken up again", self.queue)
-            self._end()
-            # What is on loan may have gone back to the queue: closing the channel makes late acks do nothing.
-            channel.close()
-            self._again_later()
+            self._renew(channel)
+
+    def _renew(self, channel: Channel) -> None:
+        self._end()
+        # What is on loan may have gone back to the queue: closing the channel makes late acks do nothing.
+        channel.close()
+        self._again_later()
 
     def _closed(self, channel: Channel, reason: Exception) -> None:
         if channel is not self._channel:

@@ -26,7 +26,8 @@ GOODBYE_SECONDS = 2.0
 
 SETTLE_SECONDS = 0.5
 """How long a queue that is gone stays gone: RabbitMQ cancels the consumers of a deleted queue some 40 ms later. When
-the queue is there again by then, it keeps them instead, and never delivers to them (seen with 3.10)."""
+the queue is there again by then, it keeps them instead, and never delivers to them (seen with 3.10); for the case that
+somebody else declares it sooner there is `Consumer.refresh`."""
 
 HOPELESS_SECONDS = 30.0
 """How long to wait after a refusal that only a person can mend."""
