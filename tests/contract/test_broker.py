@@ -302,18 +302,19 @@ def test_stop_consuming_leaves_the_rest_to_others(kind: Kind, broker: Broker) ->
 
 
 def test_refreshing_again_and_again_loses_nothing_and_brings_nothing_twice(
-    kind: Kind, broker: Broker
+    kind: Kind, broker: Broker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("mrq.broker.rabbitmq.consumer.IDLE_SECONDS", 0.0)
     inbox, ids = Inbox(), []
     broker.consume(kind.topology.queue("map"), 2, inbox)
-    for number in range(20):
+    for number in range(8):
         publish(broker, task(kind.topology, number))
         broker.refresh()
         delivery = inbox.take()
         broker.refresh()
         ids.append(delivery.message.message_id)
         delivery.ack()
-    assert ids == [f"job_1/map/{number}" for number in range(20)]
+    assert ids == [f"job_1/map/{number}" for number in range(8)]
     eventually(lambda: ready(broker, "map") == 0, "all is acked")
     assert inbox.count() == 0
 
