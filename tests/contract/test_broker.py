@@ -308,6 +308,7 @@ def test_refreshing_again_and_again_loses_nothing_and_brings_nothing_twice(
     inbox, ids = Inbox(), []
     broker.consume(kind.topology.queue("map"), 2, inbox)
     for number in range(8):
+        broker.refresh()
         publish(broker, task(kind.topology, number))
         broker.refresh()
         delivery = inbox.take()
