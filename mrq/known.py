@@ -4,17 +4,24 @@ from __future__ import annotations
 
 from functools import partial
 
-from mrq.core.model import JobState, Phase
-from mrq.errors import MrqError
+from mrq import envelope
+from mrq.core.model import Epoch, JobState, Phase
+from mrq.errors import BadMessage, MrqError
 from mrq.inbox import Inbox
+from mrq.ports import Message
 from mrq.records import JobRecord
 from mrq.registry import Registry
+from mrq.wire import Control, TaskMessage
 
 _ORDER = {state: number for number, state in enumerate(JobState)}
 
 
+REVOKED = 1000
+"""How many revoked tasks are remembered: a backup may wait in its queue for as long as so many are committed."""
+
+
 class KnownJobs:
-    """Records of jobs, each kept until its watch fires.
+    """Records of jobs, each kept until its watch fires; and tasks that need not run any more.
 
     Args:
         registry: where they are.
@@ -25,6 +32,7 @@ class KnownJobs:
         self._registry = registry
         self._inbox = inbox
         self._records: dict[str, JobRecord] = {}
+        self._revoked: dict[str, tuple[Epoch, Message]] = {}
 
     def record(self, job_id: str, phase: Phase = Phase.MAP) -> JobRecord | None:
         """Return a job's record; it is read anew for a phase that the one known is behind.
@@ -51,6 +59,24 @@ class KnownJobs:
         except MrqError:
             return False
         return record is None or not record.goes_on
+
+    def revoke(self, order: Control, message: Message) -> None:
+        """Remember that a task is committed, as the owner under the order's epoch knows; or somebody says it is."""
+        self._revoked.pop(order.task_id, None)
+        self._revoked[order.task_id] = order.epoch, message
+        if len(self._revoked) > REVOKED:
+            del self._revoked[next(iter(self._revoked))]
+
+    def is_revoked(self, task: TaskMessage, key: str) -> bool:
+        """Whether a task was revoked by the owner of its epoch, or a later one; an earlier one may have known more."""
+        epoch, message = self._revoked.get(task.task_id, (-1, None))
+        if message is None or epoch < task.epoch:
+            return False
+        try:
+            envelope.check(message, task.job_id, key)
+        except BadMessage:
+            return False
+        return True
 
     def forget(self, job_id: str) -> None:
         """Read a job's record anew when it is asked for next."""

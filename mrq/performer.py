@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Literal
+from typing import Any, Literal
 
 from mrq import envelope, layout, packs, sidecar
 from mrq.blob import Signer
@@ -185,8 +185,7 @@ class Performer:
         files = {path: text for path, text in owned.inline.items() if path.startswith(f"{folder}/")}
         with owned.recorder.act("persist"):
             packs.write(self._store, Signer(bytes.fromhex(owned.key), owned.job_id), name, files)
-            named = [*owned.held.record.packs, name]
-            owned.held = self._registry.amend(owned.job_id, owned.held, owned.epoch, packs=named)
+            owned.held = self._registry.amend(owned.job_id, owned.held, owned.epoch, pack=name)
         owned.inline = {path: text for path, text in owned.inline.items() if path not in files}
         owned.unpacked = 0.0, 0
 
@@ -225,7 +224,7 @@ class Performer:
         body = Control(job_id=owned.job_id, order=order, task_id=task_id, epoch=owned.epoch)
         return envelope.control(self._topology, body, owned.key)
 
-    def _end(self, owned: Owned, state: JobState, **changes: object) -> None:
+    def _end(self, owned: Owned, state: JobState, **changes: Any) -> None:
         try:
             with owned.recorder.act("persist"):
                 owned.held = self._registry.amend(

@@ -136,8 +136,15 @@ class Registry:
             )
         return held
 
-    def amend(self, job_id: str, held: Held, epoch: Epoch, **changes: Any) -> Held:
+    def amend(self, job_id: str, held: Held, epoch: Epoch, *, pack: str = "", **changes: Any) -> Held:
         """Write a job's record as its owner under ``epoch``.
+
+        Args:
+            job_id: the job.
+            held: its record as last read or written.
+            epoch: of the owner's claim.
+            pack: the name of one more pack.
+            changes: to the record's fields.
 
         Raises:
             StaleEpoch: a later epoch has written it, it has ended, or it is gone.
@@ -145,7 +152,8 @@ class Registry:
         while True:
             if held.record.epoch > epoch or held.record.state.ended:
                 raise StaleEpoch(job_id)
-            record = held.record.model_copy(update={**changes, "epoch": epoch})
+            packs = [*held.record.packs, *([pack] if pack else [])]  # an earlier one may have come late
+            record = held.record.model_copy(update={**changes, "packs": packs, "epoch": epoch})
             try:
                 version = self.tree.set(_job(job_id), record.encode(), held.version)
             except (VersionConflict, NodeMissing):

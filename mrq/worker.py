@@ -161,6 +161,10 @@ class Worker:
             log.info("%s is dropped: its job or its epoch is over", task.task_id, extra=fields(task))
             delivery.ack()
             return
+        if self._jobs.is_revoked(task, record.key):
+            log.info("%s is dropped: another attempt has committed it", task.task_id, extra=fields(task))
+            delivery.ack()
+            return
         new = Running(task, record.key, Loans([delivery]), self._inbox.now())
         if is_behind(record, task.phase):
             self._give_back(task, delivery, f"its job's record says {record.state.value}")
@@ -295,6 +299,7 @@ class Worker:
             self._jobs.forget(order.job_id)
             self._executor.kill(order.job_id)
         elif order.order == "revoke":
+            self._jobs.revoke(order, delivery.message)
             self._revoke(order, running)
         else:
             self._broker.publish([self._report_of(one) for one in running])
