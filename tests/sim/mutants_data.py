@@ -99,9 +99,7 @@ _look = mrq.following.Follower._look
 @mutation("pack-unwritten", "A pack is named before it is written", (mrq.performer.Performer, "_pack"))
 def _name_first(self: Any, owned: Any) -> None:
     name = f"{owned.epoch}-{owned.n_packs}"
-    owned.held = self._registry.amend(
-        owned.job_id, owned.held, owned.epoch, packs=[*owned.held.record.packs, name]
-    )
+    owned.held = self._registry.amend(owned.job_id, owned.held, owned.epoch, pack=name)
     _pack(self, owned)
 
 

@@ -188,6 +188,14 @@ def test_an_owner_s_change_keeps_a_cancellation_that_came_before_it(
     assert (now_is(other).state, now_is(other).cancel_requested) == (JobState.SHUFFLE, True)
 
 
+def test_a_pack_whose_write_came_late_stays_beside_the_next(registry: Registry, other: Registry) -> None:
+    """A write that was given up, and then again another: the record names both packs."""
+    registry.submit(record())
+    held = registry.amend("job_0", registry.require("job_0"), 5, state=JobState.MAP)
+    session_of(registry).before_set = lambda: other.amend("job_0", held, 5, pack="5-0")
+    assert registry.amend("job_0", held, 5, pack="5-1").record.packs == ["5-0", "5-1"]
+
+
 def test_an_owner_s_change_whose_reply_was_lost_is_made_once(registry: Registry) -> None:
     """It recognizes what it wrote itself."""
     registry.submit(record())
